@@ -124,8 +124,8 @@ static int listen_on(const char *address, long port, char reason[REASON_SIZE])
      * the finished connections until accept takes them. The second argument,
      * the backlog, bounds that queue. SOMAXCONN asks for the most that the
      * system grants. When the queue is full, Linux drops further handshakes
-     * and the client's kernel repeats its SYN after a second, then two, then
-     * four: a short backlog looks like a slow network.
+     * and the client's kernel repeats its SYN after a second, and again, ever
+     * more slowly: a short backlog looks like a slow network.
      */
     step = "listen on";
     if (listen(listener, SOMAXCONN) == -1)

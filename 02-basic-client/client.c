@@ -168,7 +168,7 @@ static int set_nonblocking(int socket, bool nonblocking)
 /*
  * Connects to one address within `seconds`.
  *
- * A blocking connect waits as long as the kernel likes: about two minutes on
+ * A blocking connect waits as long as the kernel likes: one to two minutes on
  * Linux when nothing answers. So we make the socket non-blocking first:
  * connect sends the SYN and returns EINPROGRESS, poll waits for the end of
  * the handshake as long as we like, and SO_ERROR tells how it ended. poll

@@ -127,7 +127,7 @@ int listen_on(const char *address, const char *port, char reason[REASON_SIZE])
     struct addrinfo wanted = {0};
     wanted.ai_family = AF_UNSPEC;
     wanted.ai_socktype = SOCK_STREAM;
-    wanted.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+    wanted.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
     struct addrinfo *where;
     int error = getaddrinfo(address, port, &wanted, &where);
     if (error != 0) {
