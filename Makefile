@@ -1,0 +1,181 @@
+# The commands of the course. `make` alone lists them.
+#
+# Each lesson builds with the Makefile in its own folder; tests are built into
+# build/. What a command does beyond building is a script in tests/tools/.
+
+lessons := $(sort $(wildcard [0-9][0-9]-*))
+numbers := $(foreach lesson,$(lessons),$(firstword $(subst -, ,$(lesson))))
+first   := $(firstword $(numbers))
+last    := $(lastword $(numbers))
+tools   := tests/tools
+
+# Where make was called: paths in SERVER= and CLIENT= are relative to it.
+export CALLED_FROM := $(or $(PWD),$(CURDIR))
+
+define help
+make                list the commands
+make demo           run every lesson, end to end, and explain what happens
+make test           run all tests: each lesson on a calm and on a hostile network
+make lint           check layout, warnings, excerpts, headings, links
+make carry          copy a mended module into every lesson that carries it
+make sanitize       run all tests under the address and undefined sanitizers
+make valgrind       run all tests under valgrind
+make clean          remove what was built
+
+For one lesson, $(first) to $(last):
+make $(last)             build it
+make demo-$(last)        run it and explain what happens
+make test-$(last)        run its tests
+make diff-$(last)        what it changed in the lesson before
+make trace-$(last)       the system calls of one exchange
+
+make test-$(last) takes
+  SERVER=PROGRAM    judge this server, whoever wrote it (a path or a command)
+  CLIENT=PROGRAM    judge this client
+  ONLY=NAME         run one test
+  HOSTILE_SEED=N    the hostile run with this seed
+  CALM=1            no hostile run
+endef
+export help
+
+help:
+	@echo "$$help"
+
+$(numbers): %:
+	@$(tools)/setup.sh build
+	@$(MAKE) --no-print-directory -C $(filter $*-%,$(lessons))
+
+# The same without a word, for the commands that use the programs.
+$(numbers:%=programs-%): programs-%:
+	@$(MAKE) -s -C $(filter $*-%,$(lessons)) all
+
+# Several compilers at once, unless the user has said how many.
+parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j4)
+
+demo:
+	@$(tools)/setup.sh build demo
+	@$(MAKE) -s $(parallel) $(numbers:%=programs-%)
+	@$(tools)/demo.sh $(numbers)
+
+# Lesson 02 has a client alone; it talks to lesson 01's server.
+$(numbers:%=demo-%): demo-%:
+	@$(tools)/setup.sh build demo
+	@$(MAKE) -s programs-01 programs-$*
+	@$(tools)/demo.sh $*
+
+$(numbers:%=trace-%): trace-%:
+	@$(tools)/setup.sh build demo trace
+	@$(MAKE) -s programs-01 programs-$*
+	@$(tools)/trace.sh $*
+
+$(numbers:%=diff-%): diff-%:
+	@$(tools)/diff.sh $*
+
+# ---------------------------------------------------------------------- tests
+
+WARNINGS   = -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
+             -Wstrict-prototypes -Wmissing-prototypes
+TEST_FLAGS = -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS) -Itests/harness \
+             $(shell pkg-config --cflags criterion jansson 2>/dev/null)
+TEST_LIBRARIES = $(shell pkg-config --libs criterion jansson 2>/dev/null || \
+                         echo -lcriterion -ljansson)
+
+harness := $(notdir $(basename $(wildcard tests/harness/*.c)))
+headers := $(wildcard tests/*.h tests/harness/*.h)
+
+# Besides its own tests a lesson has those that it shares with others: what the
+# contract promises of every server and every client, and of a room.
+shared_01 =
+shared_02 =
+shared_03 = every-server every-client
+shared_04 = room every-server every-client
+
+# How to build build/tests/lesson-$(1). The tests are told the lesson's number.
+define test_program
+build/tests/lesson-$(1): $(patsubst %,build/tests/$(1)/%.o,\
+    lesson-$(1) $(shared_$(1)) $(harness))
+	$$(CC) -o $$@ $$^ $$(TEST_LIBRARIES)
+
+build/tests/$(1)/%.o: tests/%.c $(headers) Makefile
+	@mkdir -p $$(@D)
+	$$(CC) $$(TEST_FLAGS) -DLESSON=$(1:0%=%) -c -o $$@ $$<
+
+build/tests/$(1)/%.o: tests/harness/%.c $(headers) Makefile
+	@mkdir -p $$(@D)
+	$$(CC) $$(TEST_FLAGS) -DLESSON=$(1:0%=%) -c -o $$@ $$<
+endef
+$(foreach number,$(numbers),$(eval $(call test_program,$(number))))
+
+build/tests/hostile.so: tests/hostile/hostile.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARNINGS) -fPIC -shared -o $@ $< -ldl
+
+build/tests/hostile-check: tests/hostile/check.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(TEST_FLAGS) -o $@ $< $(TEST_LIBRARIES) -ldl
+
+# What `make test-NN` judges: the lesson's own programs, unless others are named.
+judged = $(if $(SERVER)$(CLIENT),,programs-$(1))
+
+$(numbers:%=test-%): test-%:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) build/tests/lesson-$* build/tests/hostile.so \
+	    $(call judged,$*)
+	@$(tools)/run.sh $*
+
+test:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
+	    build/tests/hostile.so build/tests/hostile-check \
+	    $(foreach number,$(numbers),$(call judged,$(number)))
+	@$(tools)/run.sh $(numbers) hostile README
+
+# ------------------------------------------------------- memory, under guard
+
+# The lessons once more, copied into build/sanitize/ (a folder builds anywhere).
+SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+           -fno-sanitize-recover=all
+
+$(numbers:%=sanitized-%): sanitized-%:
+	@mkdir -p build/sanitize/$(filter $*-%,$(lessons))
+	@cp -p $(filter $*-%,$(lessons))/*.[ch] $(filter $*-%,$(lessons))/Makefile \
+	    build/sanitize/$(filter $*-%,$(lessons))
+	@$(MAKE) -s -C build/sanitize/$(filter $*-%,$(lessons)) \
+	    CFLAGS='$(SANITIZE)' all
+
+# What is freed stays unused in a quarantine; a small one, for tests that look at
+# how much memory a server holds.
+sanitize:
+	@$(tools)/setup.sh build test sanitize
+	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
+	    build/tests/hostile.so $(numbers:%=sanitized-%)
+	@ASAN_OPTIONS=$(ASAN_OPTIONS):quarantine_size_mb=1 \
+	    PROGRAMS=build/sanitize PATIENCE=$(or $(PATIENCE),15) \
+	    $(tools)/run.sh $(numbers)
+
+valgrind:
+	@$(tools)/setup.sh build test valgrind
+	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
+	    build/tests/hostile.so $(numbers:%=programs-%)
+	@UNDER='valgrind -q --leak-check=full --error-exitcode=99' \
+	    PATIENCE=$(or $(PATIENCE),30) $(tools)/run.sh $(numbers)
+
+# ---------------------------------------------------------------- the sources
+
+lint:
+	@$(tools)/setup.sh build test lint
+	@$(tools)/lint.sh
+
+carry:
+	@$(tools)/carry.sh
+
+clean:
+	@for lesson in $(lessons); do $(MAKE) -s -C $$lesson clean; done
+	rm -rf build
+
+# Keep the objects.
+.SECONDARY:
+
+.PHONY: help demo test lint carry sanitize valgrind clean $(numbers) \
+    $(foreach command,demo test diff trace programs sanitized,\
+        $(numbers:%=$(command)-%))

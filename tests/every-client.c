@@ -1,0 +1,247 @@
+/*
+ * every-client.c - what the contract promises of every client, whatever goes
+ * over the wire, in short; lesson-02.c asks the same at length. The lesson's
+ * own file supplies what goes over the wire: see every.h.
+ */
+#include "every.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* The lesson that teaches all of this. */
+#define CODE "02-basic-client/README.md, \"The code in reading order\""
+#define BREAK "02-basic-client/README.md, \"Break it\""
+
+struct call {
+    const char *what;
+    const char *arguments[8];
+};
+
+#define HERE "127.0.0.1"
+
+static const struct call wrong_calls[] = {
+    {"no operand", {NULL}},
+    {"no port", {HERE}},
+    {"an operand too many", {HERE, "7777", "again"}},
+    {"an unknown option", {"-x", HERE, "7777"}},
+    {"-t without seconds", {"-t"}},
+    {"-r without a number", {"-r"}},
+    {"-t 0", {"-t", "0", HERE, "7777"}},
+    {"-t -1", {"-t", "-1", HERE, "7777"}},
+    {"-t and a word", {"-t", "soon", HERE, "7777"}},
+    {"-t and nothing", {"-t", "", HERE, "7777"}},
+    {"-t 1s", {"-t", "1s", HERE, "7777"}},
+    {"-t nan", {"-t", "nan", HERE, "7777"}},
+    {"-r -1", {"-r", "-1", HERE, "7777"}},
+    {"-r 1.5", {"-r", "1.5", HERE, "7777"}},
+    {"-r and a word", {"-r", "often", HERE, "7777"}},
+    {"-r and nothing", {"-r", "", HERE, "7777"}},
+    {"port 65536", {HERE, "65536"}},
+    {"port -1, behind the end of the options", {"--", HERE, "-1"}},
+    {"port 4294967297, which is 1 in 32 bits", {HERE, "4294967297"}},
+    {"a port that is a word", {HERE, "http"}},
+    {"a port with letters behind it", {HERE, "80x"}},
+    {"an empty port", {HERE, ""}},
+#if LESSON == 4
+    {"a kind of frame that there is not", {"-f", "cloud", HERE, "7777"}},
+#endif
+};
+
+TEST(client, every_wrong_usage,
+     .promise = "A wrong option, an operand too many or too few, a port that "
+                "is no number from 0 to 65535, seconds that are no decimal "
+                "number or below 0 (`-t` must be over 0), retries that are no "
+                "whole number from 0: a usage line on standard error, exit 2.",
+     .cause = "atoi() and atof() take anything for a number. strtol() and "
+              "strtod() tell where the number ended; strtod() also reads "
+              "\"nan\" and \"inf\". getopt() takes care of options, nobody "
+              "but you of operands.",
+     .read = CODE, .patient = true)
+{
+    struct program *clients[COUNT(wrong_calls)];
+    for (size_t i = 0; i < COUNT(wrong_calls); i++)
+        clients[i] = start_client_with(&(struct start){
+            .arguments = wrong_calls[i].arguments, .empty_input = true});
+    for (size_t i = 0; i < COUNT(wrong_calls); i++) {
+        note("%s:", wrong_calls[i].what);
+        expect_exit(clients[i], 2);
+        expect_complaint(clients[i], "how the client is called");
+        expect_output_end(clients[i]);
+    }
+}
+
+/* The client of this listener does its work. */
+static void expect_it_works(struct program *client, struct listener *listener)
+{
+    give_input(client);
+    struct peer *peer = accept_client_within(listener, patience());
+    if (peer == NULL)
+        fail_test("The client should connect, and does not%s.",
+                  has_ended(client) ? ": it has ended" : "");
+    converse(client, peer);
+}
+
+TEST(client, every_option_and_address,
+     .promise = "client [-t SECONDS] [-r RETRIES] HOST PORT: seconds may be "
+                "fractional. An attempt tries every address of HOST in turn. "
+                "Every program but lesson 01's knows IPv4 and IPv6.",
+     .cause = "Only the first address that getaddrinfo() finds is tried, or "
+              "only IPv4 ones: localhost may be ::1 first and 127.0.0.1 "
+              "second.",
+     .read = CODE)
+{
+    struct listener *listener = listen_here();
+    expect_it_works(start_client_to(listener, "-t", "2.5", NULL), listener);
+    expect_it_works(start_client_to(listener, "-r", "0", "-t", "60", NULL),
+                    listener);
+
+    /* What localhost is on this machine. */
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
+    bool ipv4 = false, ipv6 = false;
+    if (getaddrinfo("localhost", "7", &hints, &list) == 0) {
+        for (struct addrinfo *each = list; each; each = each->ai_next) {
+            ipv4 = ipv4 || each->ai_family == AF_INET;
+            ipv6 = ipv6 || each->ai_family == AF_INET6;
+        }
+        freeaddrinfo(list);
+    }
+    if (ipv4) {
+        const char *port = text_of("%d", port_of_listener(listener));
+        expect_it_works(start_client("-r", "0", "localhost", port, NULL),
+                        listener);
+    }
+    if (ipv6) {
+        struct listener *other = listen_at("::1", 0);
+        const char *port = text_of("%d", port_of_listener(other));
+        expect_it_works(start_client("-r", "0", "localhost", port, NULL),
+                        other);
+        expect_it_works(start_client("-r", "0", "::1", port, NULL), other);
+    }
+}
+
+/*
+ * How much longer clients that may try again once and twice run than one that
+ * may not, when nobody listens: that is the time of their pauses.
+ */
+static void measure_pauses(double *one, double *two)
+{
+    struct program *clients[3];
+    static const char *const retries[] = {"0", "1", "2"};
+    for (size_t i = 0; i < COUNT(clients); i++) {
+        clients[i] = start_client("-r", retries[i], HERE,
+                                  text_of("%d", unused_port()), NULL);
+        give_input(clients[i]);
+    }
+    for (size_t i = 0; i < COUNT(clients); i++) {
+        expect_exit_within(clients[i], 1, 1.5 + patience());
+        expect_complaint(clients[i], "that it could not connect");
+        expect_output_end(clients[i]);
+    }
+    *one = age_of(clients[1]) - age_of(clients[0]);
+    *two = age_of(clients[2]) - age_of(clients[0]);
+}
+
+TEST(client, every_attempt_that_fails,
+     .promise = "When all have failed in a way that may pass (refused ...) the "
+                "client pauses and tries again, at most RETRIES times: every "
+                "pause is 0.1 to 1 s, the first at most 0.5 s; `-r 0` is one "
+                "attempt. A HOST that does not exist is not retried. Exit 1 "
+                "after a run-time failure.",
+     .cause = "Retries are not counted, or the wrong failures are retried: "
+              "refused may pass, an unknown name (EAI_NONAME) will not.",
+     .read = BREAK, .patient = true)
+{
+    note("a host that cannot be, with 40 retries allowed");
+    struct program *unknown = start_client("-r", "40", "a..b", "7777", NULL);
+    give_input(unknown);
+    int late = unused_port();
+    note("a server that comes up 0.15 s late");
+    struct program *early = start_client("-r", "20", HERE, text_of("%d", late),
+                                         NULL);
+    give_input(early);
+    let_pass(0.15);
+    expect_running(early);
+    struct listener *listener = listen_at(HERE, late);
+
+    note("nobody listens, with -r 0, -r 1 and -r 2");
+    double one, two;
+    for (size_t tries = 1;; tries++) {
+        measure_pauses(&one, &two);
+        bool right = one > 0.08 && one < 0.7 && two > 0.17 && two < 1.8;
+        if (right)
+            break;
+        if (tries == 3) /* not once within three times: no delay of ours */
+            fail_test("With -r 1 the client should pause once, 0.1 to 0.5 s, "
+                      "with -r 2 twice, the second time 0.1 to 1 s. It took "
+                      "%.3f s and %.3f s longer than with -r 0.",
+                      one, two);
+    }
+
+    /* 40 pauses take 4 s at least. */
+    expect_exit(unknown, 1);
+    if (age_of(unknown) > 3.5)
+        fail_test("For a host that does not exist the client took %.1f s: "
+                  "trying again does not help there.",
+                  age_of(unknown));
+    expect_complaint(unknown, "that there is no such host");
+
+    usual_cause("The client does not try again, or not as often as -r says: "
+                "the server came up 0.15 s late.");
+    converse(early, accept_client(listener));
+}
+
+TEST(client, every_connect_has_a_deadline,
+     .promise = "An attempt tries every address of HOST in turn, each for at "
+                "most SECONDS.",
+     .cause = "A blocking connect() waits as long as the kernel likes, minutes "
+              "on Linux. A deadline takes a non-blocking connect(), poll() "
+              "and SO_ERROR.",
+     .read = CODE, .patient = true)
+{
+    struct listener *listener = listen_but_never_answer();
+    struct program *once = start_client_to(listener, "-t", "0.2", "-r", "0",
+                                           NULL);
+    struct program *twice = start_client_to(listener, "-t", "0.2", "-r", "1",
+                                            NULL);
+    give_input(once);
+    give_input(twice);
+    expect_exit_within(once, 1, 3);
+    expect_exit_within(twice, 1, 3);
+    if (age_of(once) < 0.17)
+        fail_test("With -t 0.2 -r 0 the client gave up after %.3f s.",
+                  age_of(once));
+    if (age_of(twice) < 0.2 + 0.1 + 0.17)
+        fail_test("With -t 0.2 -r 1 two attempts and a pause of at least 0.1 s "
+                  "take 0.5 s. The client gave up after %.3f s.",
+                  age_of(twice));
+    expect_complaint(once, "that it could not connect");
+}
+
+TEST(client, every_output_that_cannot_be_written,
+     .promise = "Exit status: 1 after a run-time failure (one line on standard "
+                "error). No program dies of SIGPIPE.",
+     .cause = "printf() and fwrite() put bytes into a buffer and say that all "
+              "is well; whether the disk took them shows when the buffer is "
+              "flushed. Check fflush() or fclose() at the end.",
+     .read = BREAK, .patient = true)
+{
+    static const enum output outputs[] = {OUTPUT_FULL_DISK, OUTPUT_NO_READER};
+    for (size_t i = 0; i < COUNT(outputs); i++) {
+        struct listener *listener = listen_here();
+        const char *port = text_of("%d", port_of_listener(listener));
+        struct program *client = start_client_with(
+            &(struct start){.arguments = (const char *[]){HERE, port, NULL},
+                            .output = outputs[i]});
+        give_input(client);
+        struct peer *peer = accept_client(listener);
+        answer_and_close(peer);
+        end_input(client);
+        expect_exit(client, 1);
+        expect_complaint(client, "that its output could not be written");
+    }
+}

@@ -1,0 +1,140 @@
+/*
+ * inside.h - what the files of the harness share with each other, and a test
+ * does not need.
+ */
+#ifndef INSIDE_H
+#define INSIDE_H
+
+#include "harness.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* --------------------------------------------------------- bytes that grow */
+
+struct bytes {
+    char *data; /* NUL-terminated behind `length` bytes, or NULL */
+    size_t length;
+    size_t size;
+    size_t dropped; /* bytes that came before data[0] and were given up */
+};
+
+void append_bytes(struct bytes *bytes, const void *data, size_t length);
+void append_format(struct bytes *bytes, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void append_arguments(struct bytes *bytes, const char *format, va_list list);
+void free_bytes(struct bytes *bytes);
+
+/* Memory that lives until the end of the run. */
+void *keep(size_t length);
+void forget_all_kept(void);
+
+/* ----------------------------------------------------------------- waiting */
+
+/*
+ * The one place where the harness waits. Returns when `descriptor` (-1: none)
+ * is ready for `events`, when a program has printed something, taken some of
+ * its input or ended, or when it is `until`; whichever comes first. Returns
+ * what `descriptor` is ready for, 0 when it is not. Callers loop.
+ */
+short wait_on(int descriptor, short events, double until);
+
+/* The moment `seconds` from now. */
+double moment_in(double seconds);
+
+void start_waiting(void); /* once in a process */
+
+/* ---------------------------------------------------------------- programs */
+
+struct program {
+    struct program *next;
+    const char *name;    /* "the server", "the second client" */
+    const char *command; /* as a person would type it */
+    bool is_server;
+    pid_t pid; /* also its process group */
+    double started;
+    double ended_at;
+    bool has_ended;
+    int status;  /* from waitpid */
+    bool killed; /* by kill_program, or a signal from the test */
+    bool end_expected;
+    bool group_ended;          /* by end_program, its children too */
+    int input, output, errors; /* our ends of the pipes, -1: closed */
+    int blocked_output;        /* OUTPUT_BLOCKED: not read yet */
+    size_t filling;            /* and so many bytes in it are not its own */
+    const char *typed;         /* what is still to be typed, in background */
+    size_t typed_length;
+    bool end_after_typed;
+    struct bytes printed;   /* standard output */
+    struct bytes complaint; /* standard error */
+    size_t accepted;        /* bytes of `printed` that were expected */
+    char address[64];       /* where a server listens, to connect to */
+    int port;               /* 0: has not said so */
+};
+
+extern struct program *programs;
+
+/* Reads what the program's pipes hold, and types what can be typed. */
+void serve_pipes(struct program *program);
+/* Looks which programs have ended; `ended_at` for those that have. */
+void reap_programs(double ended_at);
+/* Ends the program's whole process group, waits, and reads what it left. */
+void end_program(struct program *program);
+void check_end_of_programs(void);
+void end_all_programs(void);
+void forget_all_programs(void);
+
+/* "is running", "ended with status 1", "was ended by signal 13 (SIGPIPE)" */
+const char *state_of(const struct program *program);
+const char *name_of_signal(int signal_number);
+bool any_program_runs(void);
+
+/* ----------------------------------------------------------------- network */
+
+void close_all_sockets(void);
+
+/* ------------------------------------------------------------- observation */
+
+/* The processes of a process group, zombies too; at most `most`. */
+size_t members_of_group(pid_t group, pid_t members[], char states[],
+                        size_t most);
+/* Whether a process of the group is on the CPU or wants to be. */
+bool group_is_busy(pid_t group);
+/* Whether none of them wants the CPU for so long. */
+bool group_rests(pid_t group, double seconds);
+/* CPU time of a process group in seconds. */
+double cpu_time_of_group(pid_t group);
+size_t count_own_descriptors(void);
+
+/* ------------------------------------------------------------------ report */
+
+enum ending { STILL_OPEN, END_OF_FILE, RESET };
+
+/*
+ * Ends the test: `what` ("client 1 receives") should have been `expected`,
+ * but `came` came. Shows both side by side around the first difference.
+ */
+_Noreturn void fail_difference(const char *what, const void *expected,
+                               size_t expected_length, const void *came,
+                               size_t came_length, enum ending ending);
+
+/* What kind of difference that is, in a sentence or two; "" when it is none
+ * that has a name. */
+void diagnose(struct bytes *text, const unsigned char *expected,
+              size_t expected_length, const unsigned char *came,
+              size_t came_length, enum ending ending);
+
+/* The index of the first byte that differs, or the shorter length. */
+size_t first_difference(const void *one, size_t one_length, const void *other,
+                        size_t other_length);
+
+/* The bytes as a C string literal, cut when long; kept. */
+const char *quoted(const void *bytes, size_t length);
+
+/* "1 byte", "65,536 bytes"; kept. */
+const char *count_of(size_t number, const char *singular);
+
+/* True while a report is being written: nothing may fail then. */
+bool is_failing(void);
+
+#endif

@@ -1,0 +1,150 @@
+/*
+ * messages.h - the room's protocol in the hands of a test.
+ *
+ * A `channel` is one connection on which frames go, whichever end of it the
+ * test holds. Everything that the tests of the room send and receive goes
+ * through the functions here, and those go through the few at the top of
+ * messages.c: what carries the bytes is decided there and nowhere else.
+ *
+ * What comes is judged as the contract wants it: the spacing of the JSON, the
+ * order of its members, which characters are escaped, members that nobody
+ * asked for and the number of segments make no difference.
+ */
+#ifndef MESSAGES_H
+#define MESSAGES_H
+
+#include "harness.h"
+
+#include <stdint.h>
+
+enum { MOST_PAYLOAD = 65536, MOST_TEXT = 8192, MOST_NAME = 32 };
+
+/* Says what the steps from here on try ("a name of 33 code points"), for the
+ * report; NULL: nothing in particular. */
+void now_trying(const char *what);
+
+/* ---------------------------------------------------------- bytes to be sent */
+
+enum framing {
+    BY_LENGTH, /* four bytes, the most significant first, then the payload */
+    BY_LINE    /* the payload, then one newline */
+};
+
+/* A stretch of a stream, put together piece by piece. */
+struct stretch {
+    enum framing framing;
+    char *bytes; /* kept by the harness until the end of the test */
+    size_t length;
+    size_t size;
+};
+
+void add_bytes(struct stretch *stretch, const void *bytes, size_t length);
+void add_header(struct stretch *stretch, uint32_t length);
+void add_payload(struct stretch *stretch, const void *bytes, size_t length);
+void add_message(struct stretch *stretch, const char *json);
+
+/* `count` times the same text. */
+const char *repeat(const char *text, size_t count);
+
+/* The JSON text of a message. Strings are UTF-8. */
+extern const char ping[];
+const char *join_as(const char *name);
+const char *say(const char *text);
+const char *welcome(const char *name, int members);
+const char *joined(const char *name);
+const char *left(const char *name);
+const char *said(const char *name, const char *text);
+const char *said_bytes(const char *name, const void *text, size_t length);
+const char *error_because(const char *reason);
+
+/* ------------------------------------------------------------------ channels */
+
+struct channel;
+
+struct channel *open_channel(struct program *server);
+struct channel *open_channel_with(struct program *server,
+                                  const struct connect_options *options);
+struct channel *accept_channel(struct listener *listener);
+struct channel *channel_over(struct peer *peer);
+
+/* From here on the frames of this channel end with a newline. */
+void speak_lines(struct channel *channel);
+
+void half_close_channel(struct channel *channel);
+void close_channel(struct channel *channel);
+void reset_channel(struct channel *channel);
+
+/* ------------------------------------------------------------------- sending */
+
+/* Sends all of it, taking in what comes meanwhile, so that neither side waits
+ * for the other; fails when nothing moves for PATIENCE. */
+void send_raw(struct channel *channel, const void *bytes, size_t length);
+void send_stretch(struct channel *channel, const struct stretch *stretch);
+void send_payload(struct channel *channel, const void *bytes, size_t length);
+void send_message(struct channel *channel, const char *json);
+
+/* The same in pieces of `piece` bytes, each a segment of its own. */
+void send_in_pieces(struct channel *channel, const void *bytes, size_t length,
+                    size_t piece, double pause);
+
+/* Sends and takes nothing in, until all is sent or nothing has been taken for
+ * `seconds`; returns how much was. A connection that breaks ends it too. */
+size_t send_without_reading(struct channel *channel, const void *bytes,
+                            size_t length, double seconds);
+
+/* ----------------------------------------------------------------- receiving */
+
+/* Each of these waits for one more message, at most PATIENCE, and fails when
+ * it is another one, or none comes. */
+void expect_pong(struct channel *channel);
+void expect_error(struct channel *channel);
+void expect_welcome(struct channel *channel, const char *name, int members);
+void expect_said(struct channel *channel, const char *name, const char *text);
+void expect_said_bytes(struct channel *channel, const char *name,
+                       const void *text, size_t length);
+void expect_join(struct channel *channel, const char *name);
+void expect_say(struct channel *channel, const char *text);
+void expect_say_bytes(struct channel *channel, const void *text, size_t length);
+
+/* One message of this type, or one error; true when it was no error. */
+bool expect_either(struct channel *channel, const char *type);
+
+/* Whichever message comes next. Lives until the end of the test. */
+struct message {
+    const char *shown; /* the payload as a report shows it */
+    const char *type;
+    const char *name; /* NULL when it has no such string */
+    size_t name_length;
+    const char *text; /* the same */
+    size_t text_length;
+    const char *reason; /* the same */
+    long long members;  /* -1 when it has no such number */
+};
+
+/* Waits for a message, or for the connection's end: false. It fails when
+ * neither comes; `expected` is for its report. */
+bool next_message(struct channel *channel, struct message *message,
+                  const char *expected);
+
+/* Waits for end of file or a reset; a message before it fails the test. What
+ * may stand before it: an error, or a frame that was never finished. */
+enum { ONLY_THE_END = 0, ERROR_MAY_COME = 1, END_OF_FILE_ONLY = 2 };
+void expect_end(struct channel *channel, int how);
+
+/* Fails when anything comes within `seconds`, or the connection ends. */
+void expect_quiet(struct channel *channel, double seconds);
+
+/* Takes in what comes for `seconds`, or until the connection has ended: true.
+ * What came waits for the functions above. */
+bool ends_within(struct channel *channel, double seconds);
+
+/* Whether the connection was broken off rather than closed. */
+bool was_reset(const struct channel *channel);
+
+/* ------------------------------------------------------------ observation */
+
+/* The most address space that any process of the program has ever had, in
+ * bytes: what it asked for, touched or not (Linux; elsewhere 0). */
+size_t greatest_address_space(struct program *program);
+
+#endif

@@ -1,0 +1,514 @@
+/*
+ * observe.c - what the system knows about a program: its descriptors,
+ * threads, memory, CPU time. All of it is Linux's /proc; elsewhere the tests
+ * that need it are skipped and say so.
+ */
+#include "inside.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __linux__
+
+#include <dirent.h>
+#include <sys/resource.h>
+
+enum { MOST_PROCESSES = 4096 };
+
+/* Reads a small file of /proc whole; false when the process has gone. */
+static bool read_file(const char *path, char *text, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    size_t length = fread(text, 1, size - 1, file);
+    text[length] = '\0';
+    fclose(file);
+    return length > 0;
+}
+
+/* The state and the process group of a process, out of /proc/N/stat. */
+static bool read_stat(const char *number, char *state, pid_t *group)
+{
+    char path[64], text[1024];
+    int parent, its_group;
+    snprintf(path, sizeof path, "/proc/%.20s/stat", number);
+    if (!read_file(path, text, sizeof text))
+        return false;
+    const char *behind_name = strrchr(text, ')');
+    if (behind_name == NULL ||
+        sscanf(behind_name + 1, " %c %d %d", state, &parent, &its_group) != 3)
+        return false;
+    *group = its_group;
+    return true;
+}
+
+size_t members_of_group(pid_t group, pid_t members[], char states[],
+                        size_t most)
+{
+    size_t count = 0;
+    DIR *directory = opendir("/proc");
+    if (directory == NULL)
+        return 0;
+    for (struct dirent *entry = readdir(directory);
+         entry != NULL && count < most; entry = readdir(directory)) {
+        char state;
+        pid_t its_group;
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
+            !read_stat(entry->d_name, &state, &its_group) || its_group != group)
+            continue;
+        members[count] = (pid_t)atoi(entry->d_name);
+        states[count] = state;
+        count++;
+    }
+    closedir(directory);
+    return count;
+}
+
+/* The number after "NAME:" in a file such as /proc/N/status. */
+static size_t number_after(const char *text, const char *name)
+{
+    const char *found = strstr(text, name);
+    return found == NULL ? 0 : strtoul(found + strlen(name), NULL, 10);
+}
+
+static size_t count_entries(const char *path)
+{
+    size_t count = 0;
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return 0;
+    for (struct dirent *entry = readdir(directory); entry != NULL;
+         entry = readdir(directory))
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
+}
+
+size_t count_own_descriptors(void)
+{
+    return count_entries("/proc/self/fd");
+}
+
+struct holdings holdings_of(struct program *program)
+{
+    pid_t members[MOST_PROCESSES];
+    char states[MOST_PROCESSES];
+    char path[64], text[8192];
+    struct holdings held = {0};
+
+    held.processes = members_of_group(program->pid, members, states,
+                                      MOST_PROCESSES);
+    for (size_t i = 0; i < held.processes; i++) {
+        if (states[i] == 'Z')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/fd", (int)members[i]);
+        held.descriptors += count_entries(path);
+        snprintf(path, sizeof path, "/proc/%d/status", (int)members[i]);
+        if (!read_file(path, text, sizeof text))
+            continue;
+        held.threads += number_after(text, "\nThreads:");
+        /* The number in status may be some pages off; the kernel counts the
+         * one in smaps_rollup when it is read. */
+        size_t memory = number_after(text, "\nRssAnon:");
+        snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)members[i]);
+        if (read_file(path, text, sizeof text))
+            memory = number_after(text, "\nAnonymous:");
+        held.memory += memory * 1024;
+    }
+    return held;
+}
+
+/* ----------------------------------------------------------------- at rest */
+
+static double cpu_time_of(pid_t process)
+{
+    clockid_t clock;
+    struct timespec time;
+    if (clock_getcpuclockid(process, &clock) != 0 ||
+        clock_gettime(clock, &time) != 0)
+        return 0;
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+double cpu_time_of_group(pid_t group)
+{
+    pid_t members[MOST_PROCESSES];
+    char states[MOST_PROCESSES];
+    size_t count = members_of_group(group, members, states, MOST_PROCESSES);
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += cpu_time_of(members[i]);
+    return sum;
+}
+
+/* How often the threads of a process have gone to sleep. */
+static size_t sleeps_of(pid_t process)
+{
+    char path[320], text[8192];
+    size_t sum = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)process);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return 0;
+    for (struct dirent *entry = readdir(directory); entry != NULL;
+         entry = readdir(directory)) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/status", (int)process,
+                 entry->d_name);
+        if (read_file(path, text, sizeof text))
+            sum += number_after(text, "\nvoluntary_ctxt_switches:");
+    }
+    closedir(directory);
+    return sum;
+}
+
+static bool is_busy(pid_t process)
+{
+    char path[320], text[1024];
+    bool busy = false;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)process);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return false;
+    for (struct dirent *entry = readdir(directory); entry != NULL && !busy;
+         entry = readdir(directory)) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/stat", (int)process,
+                 entry->d_name);
+        if (!read_file(path, text, sizeof text))
+            continue;
+        const char *behind_name = strrchr(text, ')');
+        busy = behind_name != NULL && (strncmp(behind_name, ") R", 3) == 0 ||
+                                       strncmp(behind_name, ") D", 3) == 0);
+    }
+    closedir(directory);
+    return busy;
+}
+
+bool group_is_busy(pid_t group)
+{
+    pid_t members[MOST_PROCESSES];
+    char states[MOST_PROCESSES];
+    size_t count = members_of_group(group, members, states, MOST_PROCESSES);
+    for (size_t i = 0; i < count; i++) {
+        if (states[i] != 'Z' && is_busy(members[i]))
+            return true;
+    }
+    return false;
+}
+
+bool group_rests(pid_t group, double seconds)
+{
+    double until = moment_in(seconds);
+    double used = cpu_time_of_group(group);
+    while (now() < until) {
+        if (group_is_busy(group))
+            return false;
+        let_pass(0.02);
+    }
+    return cpu_time_of_group(group) - used < 0.01 * seconds;
+}
+
+struct activity {
+    double seconds;   /* how long was watched */
+    double cpu;       /* CPU time used */
+    size_t sleeps;    /* how often it went to sleep again */
+    size_t looks;     /* how often was looked */
+    size_t seen_busy; /* and how often it was on the CPU or wanted to be */
+};
+
+static struct activity watch_activity(struct program *program, double seconds)
+{
+    pid_t members[MOST_PROCESSES];
+    char states[MOST_PROCESSES];
+    struct activity activity = {0};
+    double from = now();
+    size_t count = members_of_group(program->pid, members, states,
+                                    MOST_PROCESSES);
+    double cpu = 0;
+    size_t sleeps = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        cpu += cpu_time_of(members[i]);
+        sleeps += sleeps_of(members[i]);
+    }
+    while (now() < from + seconds) {
+        let_pass(seconds / 20);
+        activity.looks++;
+        bool busy = false;
+        for (size_t i = 0; i < count; i++)
+            busy = busy || is_busy(members[i]);
+        activity.seen_busy += busy;
+    }
+    for (size_t i = 0; i < count; i++) {
+        activity.cpu += cpu_time_of(members[i]);
+        activity.sleeps += sleeps_of(members[i]);
+    }
+    activity.cpu -= cpu;
+    activity.sleeps -= activity.sleeps < sleeps ? activity.sleeps : sleeps;
+    activity.seconds = now() - from;
+    return activity;
+}
+
+static void expect_rest(struct program *program, const char *while_what,
+                        double most_sleeps)
+{
+    struct activity activity = {0};
+    double until = moment_in(4);
+    do {
+        expect_running(program);
+        activity = watch_activity(program, 0.2);
+        if (activity.cpu < 0.1 * activity.seconds &&
+            activity.seen_busy * 4 <= activity.looks &&
+            (double)activity.sleeps < most_sleeps * activity.seconds) {
+            note("%s came to rest, %s", program->name, while_what);
+            return;
+        }
+    } while (now() < until);
+    fail_test("Expected: %s uses no CPU, %s.\n"
+              "In the last %.2f s of 4 s it used %.0f %% of a core, was busy "
+              "at %zu of %zu looks, and went to sleep and woke up %zu times.",
+              program->name, while_what, activity.seconds,
+              100 * activity.cpu / activity.seconds, activity.seen_busy,
+              activity.looks, activity.sleeps);
+}
+
+void expect_idle(struct program *program, const char *while_what)
+{
+    expect_rest(program, while_what, 500);
+}
+
+void expect_no_spinning(struct program *program, const char *while_what)
+{
+    expect_rest(program, while_what, 1e9);
+}
+
+/* ---------------------------------------------------------- stop and continue */
+
+void stop_program(struct program *program)
+{
+    pid_t members[MOST_PROCESSES];
+    char states[MOST_PROCESSES];
+    double until = moment_in(patience());
+    note("stopped %s (SIGSTOP)", program->name);
+    kill(-program->pid, SIGSTOP);
+    while (now() < until) {
+        size_t count = members_of_group(program->pid, members, states,
+                                        MOST_PROCESSES);
+        size_t stopped = 0;
+        for (size_t i = 0; i < count; i++)
+            stopped += states[i] == 'T' || states[i] == 'Z' || states[i] == 't';
+        if (stopped == count)
+            return;
+        wait_on(-1, 0, moment_in(0.001));
+    }
+    fail_test("harness: %s does not stop", program->name);
+}
+
+void continue_program(struct program *program)
+{
+    note("let %s go on (SIGCONT)", program->name);
+    kill(-program->pid, SIGCONT);
+}
+
+/* --------------------------------------------------------------- descriptors */
+
+/* The lowest descriptor that a process has not in use. */
+static rlim_t lowest_free_descriptor(pid_t process)
+{
+    char path[64];
+    bool used[65536] = {false};
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)process);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return 0;
+    for (struct dirent *entry = readdir(directory); entry != NULL;
+         entry = readdir(directory)) {
+        if (entry->d_name[0] == '.')
+            continue;
+        unsigned long number = strtoul(entry->d_name, NULL, 10);
+        if (number < sizeof used)
+            used[number] = true;
+    }
+    closedir(directory);
+    rlim_t lowest = 0;
+    while (lowest < sizeof used && used[lowest])
+        lowest++;
+    return lowest;
+}
+
+static void limit_descriptors(struct program *program, bool exhaust)
+{
+    pid_t members[MOST_PROCESSES];
+    char states[MOST_PROCESSES];
+    size_t count = members_of_group(program->pid, members, states,
+                                    MOST_PROCESSES);
+    for (size_t i = 0; i < count; i++) {
+        struct rlimit limit;
+        if (states[i] == 'Z' ||
+            prlimit(members[i], RLIMIT_NOFILE, NULL, &limit) < 0)
+            continue;
+        if (exhaust)
+            limit.rlim_cur = lowest_free_descriptor(members[i]);
+        else
+            limit.rlim_cur = limit.rlim_max < 4096 ? limit.rlim_max : 4096;
+        if (prlimit(members[i], RLIMIT_NOFILE, &limit, NULL) < 0 &&
+            errno != ESRCH)
+            skip_test("prlimit is not permitted here: %s", strerror(errno));
+    }
+}
+
+void exhaust_descriptors(struct program *program)
+{
+    limit_descriptors(program, true);
+    note("took all free descriptors away from %s: the next call that needs "
+         "one fails with EMFILE",
+         program->name);
+}
+
+void restore_descriptors(struct program *program)
+{
+    limit_descriptors(program, false);
+    note("gave %s its free descriptors back", program->name);
+}
+
+/* ------------------------------------------------------- attempts to connect */
+
+enum { MOST_ATTEMPTS = 256 };
+
+/* Adds the local ports that are in SYN_SENT towards `port` now. */
+static size_t look_for_attempts(const char *path, int port, double since,
+                                unsigned seen[], size_t count, double began[],
+                                size_t most)
+{
+    FILE *file = fopen(path, "re");
+    char line[512];
+    if (file == NULL)
+        return count;
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned local, remote, state;
+        if (sscanf(line, "%*s %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%x %x", &local,
+                   &remote, &state) != 3 ||
+            state != 2 || remote != (unsigned)port)
+            continue;
+        bool known = false;
+        for (size_t i = 0; i < count; i++)
+            known = known || seen[i] == local;
+        if (known || count >= MOST_ATTEMPTS)
+            continue;
+        if (count < most)
+            began[count] = now() - since;
+        seen[count++] = local;
+    }
+    fclose(file);
+    return count;
+}
+
+size_t watch_attempts(struct listener *listener, struct program *program,
+                      double seconds, double began[], size_t most)
+{
+    unsigned seen[MOST_ATTEMPTS];
+    size_t count = 0;
+    double since = now();
+    while (now() < since + seconds && !program->has_ended) {
+        count = look_for_attempts("/proc/net/tcp", port_of_listener(listener),
+                                  since, seen, count, began, most);
+        count = look_for_attempts("/proc/net/tcp6", port_of_listener(listener),
+                                  since, seen, count, began, most);
+        wait_on(-1, 0, moment_in(0.005));
+    }
+    note("saw %zu attempts to connect in %.2f s", count, now() - since);
+    return count;
+}
+
+#else /* not Linux */
+
+size_t members_of_group(pid_t group, pid_t members[], char states[],
+                        size_t most)
+{
+    (void)members;
+    (void)states;
+    (void)most;
+    return group < 0;
+}
+
+double cpu_time_of_group(pid_t group)
+{
+    return group < 0;
+}
+
+bool group_is_busy(pid_t group)
+{
+    return group < 0;
+}
+
+bool group_rests(pid_t group, double seconds)
+{
+    let_pass(seconds);
+    return group > 0;
+}
+
+size_t count_own_descriptors(void)
+{
+    return 0;
+}
+
+struct holdings holdings_of(struct program *program)
+{
+    skip_test("what %s holds can be seen on Linux alone", program->name);
+}
+
+void expect_idle(struct program *program, const char *while_what)
+{
+    skip_test("whether %s is idle %s can be seen on Linux alone", program->name,
+              while_what);
+}
+
+void expect_no_spinning(struct program *program, const char *while_what)
+{
+    expect_idle(program, while_what);
+}
+
+void stop_program(struct program *program)
+{
+    note("stopped %s (SIGSTOP)", program->name);
+    kill(-program->pid, SIGSTOP);
+    let_pass(0.05);
+}
+
+void continue_program(struct program *program)
+{
+    note("let %s go on (SIGCONT)", program->name);
+    kill(-program->pid, SIGCONT);
+}
+
+void exhaust_descriptors(struct program *program)
+{
+    skip_test("the descriptors of %s can be taken away on Linux alone",
+              program->name);
+}
+
+void restore_descriptors(struct program *program)
+{
+    exhaust_descriptors(program);
+}
+
+size_t watch_attempts(struct listener *listener, struct program *program,
+                      double seconds, double began[], size_t most)
+{
+    (void)listener;
+    (void)program;
+    (void)seconds;
+    (void)began;
+    (void)most;
+    skip_test("attempts to connect can be seen on Linux alone");
+}
+
+#endif

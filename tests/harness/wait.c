@@ -1,0 +1,129 @@
+/*
+ * wait.c - time, and the one place where the harness waits.
+ */
+#include "inside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+double moment_in(double seconds)
+{
+    return now() + seconds;
+}
+
+double patience(void)
+{
+    static double seconds;
+    if (seconds <= 0) {
+        const char *text = getenv("PATIENCE");
+        seconds = text == NULL ? 5 : strtod(text, NULL);
+        if (!(seconds > 0))
+            seconds = 5;
+    }
+    return seconds;
+}
+
+/* ------------------------------------------------------- the end of a child */
+
+/* SIGCHLD writes a byte into this pipe, so that poll() wakes up for it. */
+static int child_ended[2] = {-1, -1};
+static volatile double last_child_ended;
+
+static void remember_end_of_child(int signal_number)
+{
+    int error = errno;
+    (void)signal_number;
+    last_child_ended = now();
+    if (write(child_ended[1], "", 1) < 0) {
+        /* the pipe is full of news already */
+    }
+    errno = error;
+}
+
+void start_waiting(void)
+{
+    if (child_ended[0] >= 0)
+        return;
+    if (pipe(child_ended) < 0)
+        abort();
+    for (int i = 0; i < 2; i++) {
+        fcntl(child_ended[i], F_SETFL, O_NONBLOCK);
+        fcntl(child_ended[i], F_SETFD, FD_CLOEXEC);
+    }
+    struct sigaction action = {0};
+    action.sa_handler = remember_end_of_child;
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGCHLD, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t unblocked;
+    sigemptyset(&unblocked);
+    sigaddset(&unblocked, SIGCHLD);
+    sigprocmask(SIG_UNBLOCK, &unblocked, NULL);
+}
+
+/* ------------------------------------------------------------------ waiting */
+
+enum { MOST_WATCHED = 512 };
+
+static void watch(struct pollfd watched[], nfds_t *count, int descriptor,
+                  short events)
+{
+    if (descriptor >= 0 && *count < MOST_WATCHED)
+        watched[(*count)++] = (struct pollfd){descriptor, events, 0};
+}
+
+short wait_on(int descriptor, short events, double until)
+{
+    struct pollfd watched[MOST_WATCHED];
+    nfds_t count = 0;
+
+    watched[count++] = (struct pollfd){descriptor, events, 0};
+    watch(watched, &count, child_ended[0], POLLIN);
+    for (struct program *each = programs; each != NULL; each = each->next) {
+        watch(watched, &count, each->output, POLLIN);
+        watch(watched, &count, each->errors, POLLIN);
+        if (each->typed_length > 0)
+            watch(watched, &count, each->input, POLLOUT);
+    }
+
+    double left = until - now();
+    int milliseconds = left <= 0 ? 0 : left > 60 ? 60000 : (int)(left * 1e3);
+    if (left > 0 && (double)milliseconds < left * 1e3)
+        milliseconds++;
+    int ready = poll(watched, count, milliseconds);
+    if (ready < 0 && errno != EINTR && errno != EAGAIN)
+        abort();
+    if (ready <= 0)
+        return 0;
+
+    char news[64];
+    if (watched[1].revents != 0) {
+        double ended_at = last_child_ended;
+        while (read(child_ended[0], news, sizeof news) > 0)
+            continue;
+        reap_programs(ended_at);
+    }
+    for (struct program *each = programs; each != NULL; each = each->next)
+        serve_pipes(each);
+    return watched[0].revents;
+}
+
+void let_pass(double seconds)
+{
+    double until = moment_in(seconds);
+    while (now() < until)
+        wait_on(-1, 0, until);
+}

@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+#
+# run.sh SUITE... - runs tests that make has built, and sums up.
+#
+# A SUITE is a lesson's number (01), `hostile` (the hostile network's own tests)
+# or `README` (the transcripts in the lessons' READMEs). A lesson is judged
+# twice at the same time: on a calm network, and on a hostile one with a few
+# seeds. What failed is printed as Criterion reports it; what passed is counted.
+# With more than one suite the last line is "N passed, N failed, N skipped".
+#
+# From the environment: SERVER, CLIENT, ONLY, HOSTILE_SEED and CALM as `make`
+# explains them; CALLED_FROM, the folder that SERVER and CLIENT are relative to;
+# PROGRAMS, the folder that holds the lessons' programs; UNDER, a command to run
+# them under (valgrind).
+
+set -u
+set -m # every run in a process group of its own, which stop_all can end
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+programs=$(cd "${PROGRAMS:-$top}" && pwd) || exit 2
+results=$(mktemp -d "${TMPDIR:-/tmp}/tests.XXXXXX") || exit 2
+seeds=${HOSTILE_SEED:-1 2 3}
+unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
+export HOSTILE_LIBRARY=$top/build/tests/hostile.so
+cd "${CALLED_FROM:-.}" || exit 2
+
+groups=()
+stop_all() {
+    exec 2>/dev/null
+    # Criterion makes a group of its own.
+    for group in ${groups[@]+"${groups[@]}"} $(cat "$results"/*.pid 2>/dev/null)
+    do
+        kill -- "-$group" 2>/dev/null
+    done
+    rm -rf "$results"
+}
+trap stop_all EXIT
+trap 'exit 130' INT TERM HUP
+
+colour=()
+[ -t 1 ] && [ -z "${NO_COLOR:-}" ] && colour=(--color=always)
+
+passed=0 failed=0 skipped=0 # of all suites
+broken=false                # a run that gave no verdict
+summary=()                  # one line a suite
+
+# Prints the command PROGRAM (a path, or several words) with the path of a
+# program that lies here made absolute.
+located() {
+    local first=${1%% *} path=$1
+    [ -x "$path" ] || path=$first
+    case $path in
+        /*) ;;
+        *) [ -f "$path" ] && [ -x "$path" ] && set -- "$PWD/$1" ;;
+    esac
+    [ -x "$path" ] || command -v -- "$first" >/dev/null || {
+        echo "$first: there is no such program (looked in $PWD)" >&2
+        return 1
+    }
+    printf '%s\n' "$1"
+}
+
+# Sets SERVER, CLIENT and the variable `suites`: which of them are judged.
+choose_programs() {
+    local folder
+    suites='*'
+    if [ -n "${given_server}${given_client}" ]; then
+        [ -n "$given_client" ] || suites=server
+        [ -n "$given_server" ] || suites=client
+        SERVER=$given_server CLIENT=$given_client
+    else
+        folder=$(cd "$top" && echo "$1"-*)
+        SERVER=${UNDER:+$UNDER }$programs/$folder/server
+        CLIENT=${UNDER:+$UNDER }$programs/$folder/client
+    fi
+    export SERVER CLIENT
+}
+
+# start RUN SEEDS COMMAND...: starts COMMAND in the background; its output, the
+# results of each test (TAP), its time and its exit status go to $results/RUN.*.
+start() {
+    local run=$results/$1
+    export HOSTILE_SEEDS=$2
+    shift 2
+    {
+        TIMEFORMAT=%1R
+        # shellcheck disable=SC2016 # the inner shell's $$ and $@
+        time sh -c 'echo $$ >"$0" && exec "$@"' "$run.pid" \
+            "$@" ${colour[@]+"${colour[@]}"} --tap="$run.tap" \
+            </dev/null >"$run.log" 2>&1
+        echo $? >"$run.status"
+    } 2>"$run.time" &
+    groups+=($!)
+}
+
+# judged RUN WHAT: adds up a run that has ended. Sets `verdict`, a few words on
+# it, and `count`, how many tests ran; prints what failed.
+judged() {
+    local run=$results/$1 what=$2 planned ran good bad ignored status
+    # "ok - suite::name" and "not ok - ..."; a test that the filter left out
+    # stands there as skipped, without a reason of its own.
+    grep -v '# SKIP test was skipped' "$run.tap" >"$run.ran" 2>/dev/null
+    good=$(grep '^ok ' "$run.ran" | grep -vc '# SKIP')
+    bad=$(grep -c '^not ok ' "$run.ran")
+    ignored=$(grep -c '^ok .*# SKIP' "$run.ran")
+    planned=$(sed -n 's/^1\.\.//p' "$run.tap" 2>/dev/null)
+    ran=$(grep -cE '^(not )?ok ' "$run.tap" 2>/dev/null)
+    status=$(cat "$run.status" 2>/dev/null)
+    count=$((good + bad + ignored))
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    skipped=$((skipped + ignored))
+
+    if [ "$bad" -gt 0 ] || [ "$status" != 0 ]; then
+        printf '\n%s\n' "$what:"
+        grep -av 'Synthesis: ' "$run.log"
+    fi
+    sed -n 's/^ok - \(.*[^ ]\)  *# SKIP \(.*\)/skipped: \1: \2/p' "$run.ran" |
+        sed 's/::/\//'
+
+    verdict='all passed'
+    if [ "$bad" -gt 0 ]; then
+        verdict="$bad failed"
+    elif [ "$status" != 0 ] || [ "$ran" != "${planned:-none}" ]; then
+        broken=true
+        verdict="the test program broke off (exit status ${status:-unknown})"
+    elif [ "$count" = 0 ]; then
+        broken=true
+        verdict='no test ran'
+        echo "No test has that name (or judges that program). All names:" \
+            "build/tests/lesson-${1%-*} --list"
+    fi
+    [ "$ignored" = 0 ] || verdict="$verdict, $ignored skipped"
+    verdict="$verdict ($(tail -n 1 "$run.time") s)"
+}
+
+lesson() {
+    local number=$1 binary=$top/build/tests/lesson-$1 filter=() line
+    choose_programs "$number"
+    [ "$suites/${ONLY:-*}" = '*/*' ] || filter=(--filter "$suites/${ONLY:-*}")
+
+    start "$number-calm" '' "$binary" -j8 ${filter[@]+"${filter[@]}"}
+    [ -n "${CALM:-}" ] ||
+        start "$number-hostile" "$seeds" "$binary" -j8 \
+            ${filter[@]+"${filter[@]}"}
+    wait
+
+    judged "$number-calm" "Lesson $number on a calm network"
+    line="lesson $number   $(printf %3d "$count") tests   calm: $verdict"
+    if [ -z "${CALM:-}" ]; then
+        judged "$number-hostile" \
+            "Lesson $number on a hostile network (seeds $seeds)"
+        line="$line   hostile, seeds $seeds: $verdict"
+    fi
+    summary+=("$line")
+}
+
+hostile_check() {
+    start hostile '' "$top/build/tests/hostile-check" -j8
+    wait
+    judged hostile "The hostile network's own tests"
+    summary+=("hostile     $(printf %3d "$count") tests   $verdict")
+}
+
+# All READMEs at the same time; each run ends with a line of counts.
+transcripts() {
+    local readme lesson log good bad ignored count=0 verdict='all passed'
+    local bad_ones=0 ignored_ones=0
+    for readme in "$top"/[0-9][0-9]-*/README.md; do
+        [ -f "$readme" ] || continue
+        lesson=$(basename "$(dirname "$readme")")
+        "$top/tests/tools/transcripts.sh" "${lesson%%-*}" \
+            >"$results/$lesson.readme" 2>&1 &
+        groups+=($!)
+    done
+    { TIMEFORMAT=%1R; time wait; } 2>"$results/readme.time"
+
+    for log in "$results"/*.readme; do
+        [ -f "$log" ] || continue
+        lesson=$(basename "$log" .readme)
+        read -r good _ bad _ ignored _ < <(tail -n 1 "$log")
+        if [ "$bad" != 0 ] || [ "$ignored" != 0 ]; then
+            printf '\n%s\n' "The transcripts in $lesson/README.md:"
+            sed '$d' "$log"
+        fi
+        count=$((count + good + bad + ignored))
+        passed=$((passed + good))
+        bad_ones=$((bad_ones + bad))
+        ignored_ones=$((ignored_ones + ignored))
+    done
+    failed=$((failed + bad_ones))
+    skipped=$((skipped + ignored_ones))
+    [ "$bad_ones" = 0 ] || verdict="$bad_ones failed"
+    [ "$ignored_ones" = 0 ] || verdict="$verdict, $ignored_ones skipped"
+    summary+=("READMEs   $(printf %3d "$count") lines   $verdict ($(tail -n 1 "$results/readme.time") s)")
+}
+
+given_server='' given_client=''
+if [ -n "${SERVER:-}" ]; then
+    given_server=$(located "$SERVER") || exit 2
+fi
+if [ -n "${CLIENT:-}" ]; then
+    given_client=$(located "$CLIENT") || exit 2
+fi
+
+for suite in "$@"; do
+    case $suite in
+        hostile) hostile_check ;;
+        README) transcripts ;;
+        *) lesson "$suite" ;;
+    esac
+done
+
+[ "$failed" = 0 ] && [ "$broken" = false ] || echo
+printf '%s\n' "${summary[@]}"
+if [ $# -gt 1 ]; then
+    line="$passed passed, $failed failed"
+    [ "$skipped" = 0 ] || line="$line, $skipped skipped"
+    echo "$line"
+fi
+[ "$failed" = 0 ] && [ "$broken" = false ]
