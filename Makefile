@@ -18,6 +18,7 @@ make demo           run every lesson, end to end, and explain what happens
 make test           run all tests: each lesson on a calm and on a hostile network
 make lint           check layout, warnings, excerpts, headings, links
 make carry          copy a mended module into every lesson that carries it
+                    (FROM=03: lesson 03's copy is the mended one)
 make sanitize       run all tests under the address and undefined sanitizers
 make valgrind       run all tests under valgrind
 make clean          remove what was built
@@ -158,7 +159,8 @@ valgrind:
 	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
 	    build/tests/hostile.so $(numbers:%=programs-%)
 	@UNDER='valgrind -q --leak-check=full --error-exitcode=99' \
-	    PATIENCE=$(or $(PATIENCE),30) $(tools)/run.sh $(numbers)
+	    CALM=1 JOBS=2 PATIENCE=$(or $(PATIENCE),30) \
+	    $(tools)/run.sh $(numbers)
 
 # ---------------------------------------------------------------- the sources
 

@@ -63,16 +63,23 @@ TEST(client, every_wrong_usage,
               "but you of operands.",
      .read = CODE, .patient = true)
 {
-    struct program *clients[COUNT(wrong_calls)];
-    for (size_t i = 0; i < COUNT(wrong_calls); i++)
-        clients[i] = start_client_with(&(struct start){
-            .arguments = wrong_calls[i].arguments, .empty_input = true});
     for (size_t i = 0; i < COUNT(wrong_calls); i++) {
         note("%s:", wrong_calls[i].what);
-        expect_exit(clients[i], 2);
-        expect_complaint(clients[i], "how the client is called");
-        expect_output_end(clients[i]);
+        struct program *client = start_client_with(&(struct start){
+            .arguments = wrong_calls[i].arguments, .empty_input = true});
+        expect_exit(client, 2);
+        expect_complaint(client, "how the client is called");
+        expect_output_end(client);
     }
+}
+
+/* How long a program takes here and at this moment to start and to end. */
+static double time_to_start(void)
+{
+    struct program *client = start_client_with(&(struct start){
+        .arguments = wrong_calls[0].arguments, .empty_input = true});
+    expect_exit(client, 2);
+    return age_of(client);
 }
 
 /* The client of this listener does its work. */
@@ -138,7 +145,7 @@ static void measure_pauses(double *one, double *two)
         give_input(clients[i]);
     }
     for (size_t i = 0; i < COUNT(clients); i++) {
-        expect_exit_within(clients[i], 1, 1.5 + patience());
+        expect_exit(clients[i], 1);
         expect_complaint(clients[i], "that it could not connect");
         expect_output_end(clients[i]);
     }
@@ -156,9 +163,13 @@ TEST(client, every_attempt_that_fails,
               "refused may pass, an unknown name (EAI_NONAME) will not.",
      .read = BREAK, .patient = true)
 {
-    note("a host that cannot be, with 40 retries allowed");
-    struct program *unknown = start_client("-r", "40", "a..b", "7777", NULL);
+    note("a host that cannot be, with 400 retries allowed, whose pauses would "
+         "take 40 s");
+    struct program *unknown = start_client("-r", "400", "a..b", "7777", NULL);
     give_input(unknown);
+    expect_exit(unknown, 1);
+    expect_complaint(unknown, "that there is no such host");
+
     int late = unused_port();
     note("a server that comes up 0.15 s late");
     struct program *early = start_client("-r", "20", HERE, text_of("%d", late),
@@ -166,33 +177,24 @@ TEST(client, every_attempt_that_fails,
     give_input(early);
     let_pass(0.15);
     expect_running(early);
-    struct listener *listener = listen_at(HERE, late);
+    usual_cause("The client does not try again, or not as often as -r says: "
+                "the server came up 0.15 s late.");
+    converse(early, accept_client(listen_at(HERE, late)));
+    usual_cause(NULL);
 
     note("nobody listens, with -r 0, -r 1 and -r 2");
     double one, two;
     for (size_t tries = 1;; tries++) {
         measure_pauses(&one, &two);
-        bool right = one > 0.08 && one < 0.7 && two > 0.17 && two < 1.8;
+        bool right = one > 0.05 && one < 0.8 && two > 0.12 && two < 2.1;
         if (right)
             break;
-        if (tries == 3) /* not once within three times: no delay of ours */
+        if (tries == 5) /* not once: that is no delay of this machine */
             fail_test("With -r 1 the client should pause once, 0.1 to 0.5 s, "
                       "with -r 2 twice, the second time 0.1 to 1 s. It took "
                       "%.3f s and %.3f s longer than with -r 0.",
                       one, two);
     }
-
-    /* 40 pauses take 4 s at least. */
-    expect_exit(unknown, 1);
-    if (age_of(unknown) > 3.5)
-        fail_test("For a host that does not exist the client took %.1f s: "
-                  "trying again does not help there.",
-                  age_of(unknown));
-    expect_complaint(unknown, "that there is no such host");
-
-    usual_cause("The client does not try again, or not as often as -r says: "
-                "the server came up 0.15 s late.");
-    converse(early, accept_client(listener));
 }
 
 TEST(client, every_connect_has_a_deadline,
@@ -203,23 +205,32 @@ TEST(client, every_connect_has_a_deadline,
               "and SO_ERROR.",
      .read = CODE, .patient = true)
 {
-    struct listener *listener = listen_but_never_answer();
-    struct program *once = start_client_to(listener, "-t", "0.2", "-r", "0",
-                                           NULL);
-    struct program *twice = start_client_to(listener, "-t", "0.2", "-r", "1",
-                                            NULL);
-    give_input(once);
-    give_input(twice);
-    expect_exit_within(once, 1, 3);
-    expect_exit_within(twice, 1, 3);
-    if (age_of(once) < 0.17)
-        fail_test("With -t 0.2 -r 0 the client gave up after %.3f s.",
-                  age_of(once));
-    if (age_of(twice) < 0.2 + 0.1 + 0.17)
-        fail_test("With -t 0.2 -r 1 two attempts and a pause of at least 0.1 s "
-                  "take 0.5 s. The client gave up after %.3f s.",
-                  age_of(twice));
-    expect_complaint(once, "that it could not connect");
+    /* A machine that is busy with something else may make it late, not three
+     * times in a row. */
+    double once = 0, twice = 0;
+    for (size_t tries = 0; tries < 3; tries++) {
+        struct listener *listener = listen_but_never_answer();
+        struct program *clients[] = {
+            start_client_to(listener, "-t", "0.2", "-r", "0", NULL),
+            start_client_to(listener, "-t", "0.2", "-r", "1", NULL)};
+        give_input(clients[0]);
+        give_input(clients[1]);
+        double start = time_to_start();
+        expect_exit(clients[0], 1);
+        expect_complaint(clients[0], "that it could not connect");
+        expect_exit(clients[1], 1);
+        close_listener(listener);
+        once = age_of(clients[0]);
+        twice = age_of(clients[1]);
+        if (once < 0.17 || twice < 0.2 + 0.1 + 0.17)
+            break;
+        if (once < 2 + 2 * start && twice < 3 + 2 * start)
+            return;
+    }
+    fail_test("With -t 0.2 -r 0 the client should give up after 0.2 s, with "
+              "-t 0.2 -r 1 after twice that and a pause of 0.1 to 0.5 s. It "
+              "took %.3f s and %.3f s.",
+              once, twice);
 }
 
 TEST(client, every_output_that_cannot_be_written,

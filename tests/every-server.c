@@ -27,6 +27,26 @@ static void exchange_once(struct program *server)
     close_peer(client);
 }
 
+/* Connects, and waits until the server has accepted: until it holds more
+ * descriptors than before. */
+static struct peer *connect_and_be_accepted(struct program *server)
+{
+    size_t before = holdings_of(server).descriptors;
+    struct peer *client = connect_to(server);
+    double end = now() + patience();
+    while (holdings_of(server).descriptors <= before && now() < end)
+        let_pass(0.001);
+    return client;
+}
+
+/* Waits until the server has closed what it held for its clients. */
+static void wait_for_descriptors(struct program *server, size_t descriptors)
+{
+    double end = now() + patience();
+    while (holdings_of(server).descriptors > descriptors && now() < end)
+        let_pass(0.001);
+}
+
 /* Whether this machine lets us use an address. */
 static bool has_address(int family, const char *address)
 {
@@ -72,13 +92,16 @@ TEST(server, every_listening_line,
                   port, port_of(server));
     exchange_once(server);
     if (has_address(AF_INET, "127.0.0.2")) {
-        server = start_server("-a", "127.0.0.2", NULL);
+        /* A port of our own: the kernel gives one number away once for each
+         * address, so a server of another test might have it on 127.0.0.1. */
+        port = unused_port();
+        server = start_server_on(port, "-a", "127.0.0.2", NULL);
         struct connect_options there = {.address = "127.0.0.2"};
         struct peer *client = connect_with(server, &there);
         send_request(client);
         expect_answer(client);
         close_peer(client);
-        if (accepts_connections("127.0.0.1", port_of(server)))
+        if (accepts_connections("127.0.0.1", port))
             fail_test("Started with -a 127.0.0.2, the server listens on "
                       "127.0.0.1 as well.");
     }
@@ -140,15 +163,13 @@ TEST(server, every_wrong_usage,
               "number ended and whether it was too large.",
      .read = CODE, .patient = true)
 {
-    struct program *servers[COUNT(wrong_usage)];
-    for (size_t i = 0; i < COUNT(wrong_usage); i++)
-        servers[i] = start_server_with(
-            &(struct start){.arguments = wrong_usage[i].arguments});
     for (size_t i = 0; i < COUNT(wrong_usage); i++) {
         note("%s:", wrong_usage[i].what);
-        expect_exit(servers[i], 2);
-        expect_complaint(servers[i], "how the server is called");
-        expect_output_end(servers[i]);
+        struct program *server = start_server_with(
+            &(struct start){.arguments = wrong_usage[i].arguments});
+        expect_exit(server, 2);
+        expect_complaint(server, "how the server is called");
+        expect_output_end(server);
     }
 }
 
@@ -171,21 +192,20 @@ TEST(server, every_failure_to_start,
         {"an IPv6 address", {"-p", "0", "-a", "::1"}},
 #endif
     };
-    struct program *servers[COUNT(addresses)];
-    for (size_t i = 0; i < COUNT(addresses); i++)
-        servers[i] = start_server_with(
-            &(struct start){.arguments = addresses[i].arguments});
+    struct program *server;
     for (size_t i = 0; i < COUNT(addresses); i++) {
         note("%s:", addresses[i].what);
-        expect_exit(servers[i], 1);
-        expect_complaint(servers[i], "what is wrong with the address");
-        expect_output_end(servers[i]);
+        server = start_server_with(
+            &(struct start){.arguments = addresses[i].arguments});
+        expect_exit(server, 1);
+        expect_complaint(server, "what is wrong with the address");
+        expect_output_end(server);
     }
 
     struct listener *taken = listen_here();
     const char *port = text_of("%d", port_of_listener(taken));
     note("a port that is taken:");
-    struct program *server = start_server_with(
+    server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", port, NULL}});
     expect_exit(server, 1);
     expect_complaint(server, "that the port is taken");
@@ -210,15 +230,19 @@ TEST(server, every_server_starts_again_on_its_port,
 {
     struct program *server = start_server(NULL, NULL);
     int port = port_of(server);
+    let_pass(0.01);
+    size_t holds = holdings_of(server).descriptors;
     exchange_once(server);
+    wait_for_descriptors(server, holds);
     note("the server ends while a connection is open");
-    struct peer *open = connect_to(server);
+    struct peer *open = connect_and_be_accepted(server);
     kill_program(server);
     server = start_server_on(port, NULL, NULL); /* our end is still open */
     exchange_once(server);
+    wait_for_descriptors(server, holds);
     close_peer(open);
-    note("and now its end of that connection waits in TIME_WAIT");
-    open = connect_to(server);
+    note("and once more; the old connection waits in TIME_WAIT");
+    open = connect_and_be_accepted(server);
     kill_program(server);
     close_peer(open);
     server = start_server_on(port, NULL, NULL);
@@ -370,12 +394,13 @@ TEST(server, every_connection_gives_back_what_it_used,
     for (size_t i = 0; i < 20; i++) {
         exchange_once(server);
         close_peer(connect_to(server));
+        reset_peer(connect_to(server));
         struct peer *client = connect_to(server);
         send_request(client);
         reset_peer(client);
     }
     exchange_once(server);
-    expect_released(server, &before, 60);
+    expect_released(server, &before, 80);
 }
 
 TEST(server, every_connection_gives_back_its_memory,
@@ -420,18 +445,13 @@ TEST(server, every_server_copes_without_descriptors,
     exchange_once(server);
     let_pass(0.02);
     size_t descriptors = holdings_of(server).descriptors;
-    struct peer *served = connect_to(server);
-    double end = now() + patience();
-    while (holdings_of(server).descriptors <= descriptors && now() < end)
-        let_pass(0.002);
+    struct peer *served = connect_and_be_accepted(server);
     exhaust_descriptors(server);
     send_request(served);
     expect_answer(served);
     close_peer(served);
     restore_descriptors(server);
-    end = now() + patience();
-    while (holdings_of(server).descriptors > descriptors && now() < end)
-        let_pass(0.002);
+    wait_for_descriptors(server, descriptors);
     exhaust_descriptors(server);
 
     /* A server that waits in accept() has the next connection's descriptor
@@ -441,10 +461,15 @@ TEST(server, every_server_copes_without_descriptors,
     send_request(first);
     struct peer *second = connect_to(server);
     send_request(second);
-    end = now() + patience();
-    while (complaint_length(server) == said && now() < end)
-        let_pass(0.002);
-    if (complaint_length(server) == said)
+    double end = now() + patience();
+    char byte;
+    while (complaint_length(server) == said && now() < end) {
+        /* Some systems turn a client away by themselves, and the program never
+         * learns of it (node). */
+        if (receive_some(second, &byte, 1, 0.002) == -1)
+            break;
+    }
+    if (complaint_length(server) == said && now() >= end)
         fail_test("There are no descriptors left and two clients want to "
                   "connect: the server should say so on standard error, and "
                   "says nothing.");

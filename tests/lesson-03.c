@@ -13,6 +13,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1063,11 +1064,12 @@ TEST(server, the_network_cuts_anywhere,
                 "come. Only the client's half-close ends the text.");
     struct peer *client = connect_to(server);
     send_bytes(client, "h\xc3", 2);
+    let_pass(hostile_seed() == 0 ? 0.3 : 0.05);
     char bytes[8];
-    ssize_t length = receive_some(client, bytes, 1, 0.1);
+    ssize_t length = receive_some(client, bytes, 1, 0.01);
     if (length == -1)
-        fail_test("The server closed the connection 0.1 s after half a "
-                  "character had come, before the client ended its side.");
+        fail_test("The server closed the connection when half a character had "
+                  "come, before the client ended its side.");
     send_bytes(client, "\xa9", 1);
     half_close(client);
     if (length == 1 && bytes[0] == 'h') /* it answers while it reads: it may */
@@ -1192,25 +1194,103 @@ TEST(server, text_of_65536_bytes, .promise = "At most 65,536 bytes come in.",
                   came.was_reset ? ", then a reset" : ", then end of file");
     close_peer(client);
 
-    /* A client that takes its time: all the same, all of it. */
-    usual_cause("The answer is larger than what the kernel takes at once. What "
-                "send has not taken has to be sent again, from where it "
-                "stopped, for as long as the client takes to read.");
-    struct connect_options small = {.receive_buffer = 4096};
-    static struct text right;
     empty(&text);
+}
+
+/*
+ * A connection as over a long thin line: small segments, and a small buffer at
+ * our end. The server's kernel keeps about 64 KiB for it, where it would take
+ * megabytes for another client on this machine: send() comes to its limit.
+ */
+static int connect_over_a_thin_line(struct program *server)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((in_port_t)port_of(server))};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int buffer = 4096, segment = 1400;
+    int line = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (line == -1 ||
+        setsockopt(line, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer) == -1 ||
+        setsockopt(line, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment) ==
+            -1)
+        skip_test("no thin line can be had here: %s", strerror(errno));
+    if (connect(line, (struct sockaddr *)&address, sizeof address) == -1)
+        fail_test("The client cannot connect: %s", strerror(errno));
+    note("a client connected over a thin line: segments of 1,400 bytes, a "
+         "receive buffer of 4,096");
+    return line;
+}
+
+/* Sends what the kernel takes now. Returns whether that was anything. */
+static bool send_some(int line, const struct text *text, size_t *sent)
+{
+    if (*sent == text->length)
+        return false;
+    ssize_t taken = send(line, text->bytes + *sent, text->length - *sent,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (taken == -1 && errno != EAGAIN && errno != EINTR)
+        fail_test("After %zu of %zu bytes the client cannot send: %s", *sent,
+                  text->length, strerror(errno));
+    if (taken > 0)
+        *sent += (size_t)taken;
+    if (*sent == text->length)
+        shutdown(line, SHUT_WR);
+    return taken > 0;
+}
+
+TEST(server, a_client_that_reads_late,
+     .promise = "The server sends the text back ... then closes. It does not "
+                "spin while it waits for a slow reader.",
+     .cause = "The answer is larger than what the kernel takes at once. What "
+              "send() has not taken has to be sent again, from where it "
+              "stopped, for as long as the client takes to read; until then "
+              "poll() or a blocking send() waits.",
+     .read = CODE)
+{
+    struct program *server = start_server(NULL, NULL);
+    static struct text text, right, came;
     add_times(&text, LIMIT, "\xfe");
     mend(&text, &right);
-    client = connect_with(server, &small);
-    send_bytes(client, text.bytes, text.length);
-    half_close(client);
-    for (size_t i = 0; i < 4; i++) {
-        let_pass(0.01);
-        expect_bytes(client, right.bytes, right.length / 4);
+    int line = connect_over_a_thin_line(server);
+    size_t sent = 0;
+    for (size_t quiet = 0; quiet < 10;) {
+        quiet = send_some(line, &text, &sent) ? 0 : quiet + 1;
+        let_pass(0.002);
     }
-    expect_end_of_file(client);
+    note("the client has sent %zu bytes%s and does not read", sent,
+         sent == text.length ? ", all of them," : "");
+    expect_idle(server, "while its client does not read the answer");
+
+    note("the client sends the rest, and reads");
+    char bytes[8192];
+    double end = now() + patience();
+    ssize_t length;
+    while ((length = recv(line, bytes, sizeof bytes, MSG_DONTWAIT)) != 0) {
+        if (length > 0)
+            add(&came, bytes, (size_t)length);
+        else if (errno != EAGAIN && errno != EINTR)
+            fail_test("After %zu of %zu bytes of the answer: %s.", came.length,
+                      right.length, strerror(errno));
+        if (length > 0 || send_some(line, &text, &sent))
+            end = now() + patience();
+        else
+            let_pass(0.0005);
+        if (now() > end)
+            fail_test("%zu of %zu bytes of the answer came, then nothing for "
+                      "%g s.",
+                      came.length, right.length, patience());
+    }
+    close(line);
+    if (!same(&right, came.bytes, came.length))
+        fail_test("65,536 bytes that are no UTF-8 were sent. %zu bytes came "
+                  "back, then end of file; %zu were expected, and byte %zu is "
+                  "the first that differs.",
+                  came.length, right.length,
+                  first_difference_of(&right, (char *)came.bytes, came.length));
     empty(&text);
     empty(&right);
+    empty(&came);
+    exchange_once(server);
 }
 
 TEST(server, empty_text,
@@ -1300,19 +1380,20 @@ static bool holds_line(const char *log, size_t length, const struct text *line)
 }
 
 /*
- * Waits until the server has written a line to standard error that it does
- * not write for a text of the right length: it may log every connection, so
- * that a line came is not enough. `before` is what it had written before.
+ * Waits until the server has written a line to standard error, behind its
+ * first `from` bytes, that it does not write for a text of the right length: it
+ * may log every connection, so that a line came is not enough. `before` is what
+ * it wrote when all was right.
  */
 static void expect_it_says_so(struct program *server, const struct text *before,
-                              const char *what)
+                              size_t from, const char *what)
 {
     struct text line = {0};
     double end = now() + patience();
     for (;;) {
         size_t length;
         const char *log = standard_error(server, &length);
-        for (size_t i = before->length; i < length;) {
+        for (size_t i = from; i < length;) {
             const char *newline = memchr(log + i, '\n', length - i);
             if (newline == NULL)
                 break;
@@ -1376,10 +1457,8 @@ TEST(server, more_than_65536_bytes,
     for (size_t i = 0; i < COUNT(texts); i++) {
         size_t length;
         const char *log = standard_error(server, &length);
-        if (i == 0) {
-            empty(&before);
+        if (i == 0)
             add(&before, log, length);
-        }
         empty(&text);
         while (text.length < texts[i].length)
             add_string(&text, texts[i].again);
@@ -1412,8 +1491,7 @@ TEST(server, more_than_65536_bytes,
                       first_difference_of(&right, came.bytes, came.length));
         }
         close_peer(client);
-        if (i == 0)
-            expect_it_says_so(server, &before, texts[i].what);
+        expect_it_says_so(server, &before, length, texts[i].what);
         usual_cause("After a text that was too long the server does not serve "
                     "the next client as it should.");
         exchange_once(server);
@@ -1471,13 +1549,52 @@ TEST(server, a_client_that_never_stops_sending,
 /* -------------------------------------------------------------- the client */
 
 /*
+ * Makes connections to a listener of ours like those over a long thin line, as
+ * connect_over_a_thin_line() does: when we do not read, the client's kernel
+ * takes less than 100,000 bytes, not megabytes. The listener's descriptor is
+ * the one of our sockets that listens at its port.
+ */
+static void make_thin(struct listener *listener)
+{
+    int segment = 1400;
+    set_receive_buffer(listener, 4096);
+    for (int descriptor = 3; descriptor < 1024; descriptor++) {
+        struct sockaddr_in address;
+        socklen_t size = sizeof address;
+        int listens = 0;
+        socklen_t listens_size = sizeof listens;
+        if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens,
+                       &listens_size) == 0 &&
+            listens &&
+            getsockname(descriptor, (struct sockaddr *)&address, &size) == 0 &&
+            ntohs(address.sin_port) == port_of_listener(listener) &&
+            setsockopt(descriptor, IPPROTO_TCP, TCP_MAXSEG, &segment,
+                       sizeof segment) == 0)
+            return;
+    }
+    skip_test("no thin line can be had here");
+}
+
+#define MUCH ((size_t)1000000) /* more than a thin line takes unread */
+
+/* Waits until the client has ended its side. */
+static void expect_half_close(struct peer *peer)
+{
+    usual_cause("The client does not end its side when its text has gone: "
+                "shutdown(SHUT_WR) says to the server that this was all, and "
+                "leaves the way back open. close() would end both.");
+    expect_end_of_file(peer);
+    usual_cause(NULL);
+}
+
+/*
  * Takes all that the client sends until it ends its side. Fails when it is
  * not this text.
  */
 static void expect_text_sent(struct peer *peer, const struct text *text)
 {
     expect_bytes(peer, text->bytes, text->length);
-    expect_end_of_file(peer);
+    expect_half_close(peer);
 }
 
 /* Sends a whole answer and ends the connection. */
@@ -1523,7 +1640,8 @@ void give_input(struct program *client)
 void converse(struct program *client, struct peer *server_side)
 {
     expect_text(server_side, "gr\xc3\xbc\xc3\x9f dich\n");
-    expect_end_of_file(server_side);
+    expect_half_close(server_side);
+    expect_running(client);
     send_text(server_side, "gr\xc3\xbc\xc3\x9f zur\xc3\xbc"
                            "ck\n");
     close_peer(server_side);
@@ -1536,7 +1654,7 @@ void converse(struct program *client, struct peer *server_side)
 void answer_and_close(struct peer *server_side)
 {
     expect_text(server_side, "gr\xc3\xbc\xc3\x9f dich\n");
-    expect_end_of_file(server_side);
+    expect_half_close(server_side);
     send_text(server_side, "gr\xc3\xbc\xc3\x9f zur\xc3\xbc"
                            "ck\n");
     close_peer(server_side);
@@ -1599,7 +1717,7 @@ TEST(client, empty_input,
     while (peer == NULL && !has_ended(client) && now() < end)
         peer = accept_client_within(listener, 0.01);
     if (peer != NULL) {
-        expect_end_of_file(peer);
+        expect_half_close(peer);
         close_peer(peer);
     }
     expect_exit(client, 0);
@@ -1612,7 +1730,7 @@ TEST(client, empty_input,
     while (peer == NULL && !has_ended(client) && now() < end)
         peer = accept_client_within(listener, 0.01);
     if (peer != NULL) {
-        expect_end_of_file(peer);
+        expect_half_close(peer);
         close_peer(peer);
     }
     expect_exit(client, 0);
@@ -1639,7 +1757,7 @@ TEST(client, input_and_answer_in_pieces,
     end_input(client);
     struct peer *peer = accept_client(listener);
     expect_text(peer, "one\ntwo \xf0\x9f\x98\x80\nthree");
-    expect_end_of_file(peer);
+    expect_half_close(peer);
 
     note("the answer comes a byte at a time");
     static const char slow[] = "h\xc3\xa9, \xe2\x82\xac, \xf0\x9f\x98\x80, "
@@ -1656,7 +1774,7 @@ TEST(client, input_and_answer_in_pieces,
     end_input(client);
     peer = accept_client(listener);
     expect_text(peer, "\xff\xff");
-    expect_end_of_file(peer);
+    expect_half_close(peer);
     send_bytes(peer, "\xef\xbf", 2);
     let_pass(0.05);
     send_bytes(peer, "\xbd\xef\xbf\xbd", 4);
@@ -1673,7 +1791,7 @@ TEST(client, input_and_answer_in_pieces,
     end_input(client);
     peer = accept_client(listener);
     expect_text(peer, "a word or two\n");
-    expect_end_of_file(peer);
+    expect_half_close(peer);
     send_text(peer, "a");
     close_peer(peer);
     expect_output_text(client, "a");
@@ -1696,12 +1814,12 @@ TEST(client, much_input,
         add_string(&text, text_of("line %zu: \xe2\x82\xac \xf0\x9f\x98\x80\n",
                                   text.length));
     struct listener *listener = listen_here();
-    set_receive_buffer(listener, 4096);
-    note("200,000 bytes, to a server with small buffers that takes all and "
+    make_thin(listener);
+    note("200,000 bytes, over a thin line, to a server that takes all and "
          "then answers");
     check_client(listener, start_client_to(listener, NULL, NULL), &text, &text,
                  &text, &text);
-    set_receive_buffer(listener, 0);
+    listener = listen_here();
 
     /* As much as a server has to take. */
     empty(&text);
@@ -1733,7 +1851,7 @@ TEST(client, much_input,
         send_bytes(peer, bytes, (size_t)length);
         taken += (size_t)length;
     }
-    expect_end_of_file(peer);
+    expect_half_close(peer);
     close_peer(peer);
     expect_output(client, text.bytes, text.length);
     expect_exit(client, 0);
@@ -1853,27 +1971,30 @@ TEST(client, escapes,
          "that looks like one",
          COUNT(escapes));
     type_and_end(client, typed.bytes, typed.length);
-    struct peer *peer = accept_client(listener);
-    struct received came = send_and_collect(peer, NULL, 0, false,
-                                            2 * typed.length);
-    answer(peer, &sent);
+    struct peer *peer = NULL;
+    double end = now() + patience();
+    while (peer == NULL && !has_ended(client) && now() < end)
+        peer = accept_client_within(listener, 0.01);
+    struct received came = {.bytes = ""};
+    if (peer != NULL) {
+        came = send_and_collect(peer, NULL, 0, false, 2 * typed.length);
+        answer(peer, &sent);
+    }
     if (!same(&sent, came.bytes, came.length)) {
-        /* Which one it was: the first line that differs, alone. */
-        size_t offset = first_difference_of(&sent, came.bytes, came.length);
-        size_t i = 0, end = strlen(escapes[0].sent) + 1;
-        while (offset >= end && i + 1 < COUNT(escapes))
-            end += strlen(escapes[++i].sent) + 1;
-        note("Line %zu went out wrong. Alone, in a text of its own:", i + 1);
-        empty(&typed);
-        empty(&sent);
-        add_string(&typed, escapes[i].typed);
-        add_string(&sent, escapes[i].sent);
-        client = start_client_to(listener, NULL, NULL);
-        check_client(listener, client, &typed, &sent, &sent, &sent);
-        fail_test("The line `%s` went out wrong in a text of %zu lines, "
-                  "%zu bytes after its beginning, and right alone.",
-                  escapes[i].typed, COUNT(escapes),
-                  offset - (end - strlen(escapes[i].sent) - 1));
+        note("that went wrong; each line in a text of its own:");
+        for (size_t i = 0; i < COUNT(escapes); i++) {
+            empty(&typed);
+            empty(&sent);
+            add_string(&typed, escapes[i].typed);
+            add_string(&sent, escapes[i].sent);
+            client = start_client_to(listener, NULL, NULL);
+            check_client(listener, client, &typed, &sent, &sent, &sent);
+        }
+        fail_test("Something in a text of %zu lines went out wrong, from byte "
+                  "%zu of %zu on. Each of the lines alone went out right.",
+                  COUNT(escapes),
+                  first_difference_of(&sent, came.bytes, came.length),
+                  sent.length);
     }
     expect_output(client, sent.bytes, sent.length);
     expect_exit(client, 0);
@@ -1930,7 +2051,7 @@ TEST(client, escapes_at_the_end_and_in_pieces,
     expect_text(peer, "a\xc3\xa9"
                       "b\xf0\x9f\x98\x80"
                       "c\\u{41");
-    expect_end_of_file(peer);
+    expect_half_close(peer);
     send_text(peer, "thanks");
     close_peer(peer);
     expect_exit(client, 0);
@@ -2007,22 +2128,48 @@ static const struct no_character no_characters[] = {
      "\\u{FFFFFF}", 34, 42},
 };
 
-/* Whatever connections there are: nothing may have come over them. */
-static void expect_nothing_sent(struct listener *listener)
+/* The bytes in hexadecimal, and as text. */
+static const char *shown_bytes(const char *bytes, size_t length)
 {
-    struct peer *peer;
-    while ((peer = accept_client_within(listener, 0)) != NULL) {
-        char bytes[512];
-        ssize_t length = receive_some(peer, bytes, sizeof bytes, patience());
-        if (length > 0)
-            fail_test("Nothing should be sent, but %zd bytes or more came: "
-                      "\"%.*s\"%s",
-                      length, length > 60 ? 60 : (int)length, bytes,
-                      length > 60 ? "..." : "");
-        if (length == 0)
-            fail_test("The client has ended, but its connection has not.");
-        close_peer(peer);
+    const char *hex = "", *characters = "";
+    for (size_t i = 0; i < length && i < 24; i++) {
+        hex = text_of("%s%02x ", hex, (unsigned char)bytes[i]);
+        characters = text_of(
+            "%s%c", characters,
+            isprint((unsigned char)bytes[i]) ? (unsigned char)bytes[i] : '.');
     }
+    return text_of("%s|%s|%s", hex, characters, length > 24 ? " ..." : "");
+}
+
+/* The client ends with status 2, and whatever connections it made, nothing
+ * comes over them. */
+static void expect_refusal(struct listener *listener, struct program *client)
+{
+    double end = now() + patience();
+    struct peer *peer = NULL;
+    bool over = false;
+    while (!over) {
+        over = has_ended(client) || now() > end;
+        if (peer == NULL)
+            peer = accept_client_within(listener, over ? 0 : 0.005);
+        if (peer == NULL)
+            continue;
+        char bytes[512];
+        ssize_t length = receive_some(peer, bytes, sizeof bytes,
+                                      over ? 0 : 0.005);
+        if (length > 0)
+            fail_test("Nothing should be sent, but this came: %s",
+                      shown_bytes(bytes, (size_t)length));
+        if (length == -1) {
+            close_peer(peer);
+            peer = NULL;
+        }
+        over = over && peer == NULL;
+        if (now() > end + 1)
+            break;
+    }
+    expect_exit(client, 2);
+    expect_output_end(client);
 }
 
 TEST(client, escapes_that_are_no_character,
@@ -2049,9 +2196,7 @@ TEST(client, escapes_that_are_no_character,
         struct listener *listener = listen_here();
         struct program *client = start_client_to(listener, NULL, NULL);
         type_and_end(client, typed.bytes, typed.length);
-        expect_exit(client, 2);
-        expect_output_end(client);
-        expect_nothing_sent(listener);
+        expect_refusal(listener, client);
         close_listener(listener);
         expect_complaint(client, "where in the input the escape stands");
 
@@ -2089,21 +2234,8 @@ TEST(client, escapes_that_are_no_character,
         add_string(&typed, "\n\\u{D801}");
         struct listener *listener = listen_here();
         struct program *client = start_client_to(listener, NULL, NULL);
-        type_bytes(client, typed.bytes, typed.length / 2);
-        /* What it sends early, it sends to somebody who takes it. */
-        struct peer *peer = accept_client_within(listener, 0.05);
-        type_and_end(client, typed.bytes + typed.length / 2,
-                     typed.length - typed.length / 2);
-        if (peer != NULL) {
-            struct received came = send_and_collect(peer, NULL, 0, false, 100);
-            if (came.length > 0)
-                fail_test("Nothing should be sent, but this came: \"%.*s\"%s",
-                          came.length > 60 ? 60 : (int)came.length, came.bytes,
-                          came.length > 60 ? "..." : "");
-            close_peer(peer);
-        }
-        expect_exit(client, 2);
-        expect_nothing_sent(listener);
+        type_and_end(client, typed.bytes, typed.length);
+        expect_refusal(listener, client);
         close_listener(listener);
     }
     empty(&typed);
@@ -2193,7 +2325,7 @@ static void check_shown(const struct shown *list, size_t count, bool slowly)
     end_input(client);
     struct peer *peer = accept_client(listener);
     expect_text(peer, "x");
-    expect_end_of_file(peer);
+    expect_half_close(peer);
     if (slowly)
         send_slowly(peer, text.bytes, text.length, 1, 0.001);
     else
@@ -2242,32 +2374,16 @@ TEST(client, verbose,
     note("a text with a newline at its end");
     check_shown(with_newline, COUNT(with_newline), false);
     static const struct shown one[] = {{0x1f600, "f0 9f 98 80", NULL}};
+    static const struct shown with_mark[] = {{0xfeff, "ef bb bf", NULL},
+                                             {0x61, "61", NULL},
+                                             {0xfeff, "ef bb bf", NULL}};
+    note("U+FEFF, which is a character like any other, first and last");
+    check_shown(with_mark, COUNT(with_mark), false);
     note("one character of four bytes");
     check_shown(one, COUNT(one), true);
 }
 
 /* ------------------------------------------------------------- bad servers */
-
-/*
- * More bytes than this machine's kernel takes from a client whose server does
- * not read and has a small receive buffer: the largest send buffer that a
- * socket may grow to (Linux), and some.
- */
-static size_t too_much_for_the_kernel(void)
-{
-    unsigned long largest = 0;
-    FILE *file = fopen("/proc/sys/net/ipv4/tcp_wmem", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%*u %*u %lu", &largest) != 1)
-            largest = 0;
-        fclose(file);
-    }
-    if (largest < 4000000)
-        largest = 4000000;
-    if (largest > 14000000)
-        skip_test("this kernel's send buffers are too large for this test");
-    return largest + 1000000;
-}
 
 TEST(client, server_that_breaks_off,
      .promise = "A server that closes before it has taken all, or resets: exit "
@@ -2312,15 +2428,15 @@ TEST(client, server_that_breaks_off,
     end_input(client);
     peer = accept_client(listener);
     expect_text(peer, "a text\n");
-    expect_end_of_file(peer);
+    expect_half_close(peer);
     send_text(peer, "a te");
     let_pass(0.02);
     reset_peer(peer);
     expect_exit(client, 1);
     expect_complaint(client, "that the connection was reset");
 
-    add_times(&text, too_much_for_the_kernel(), "x");
-    set_receive_buffer(listener, 4096);
+    add_times(&text, MUCH, "x");
+    make_thin(listener);
     static const char *const ways[] = {
         "closes when 1,000 bytes have come",
         "resets when 1,000 bytes have come",
@@ -2340,23 +2456,18 @@ TEST(client, server_that_breaks_off,
             reset_peer(peer);
         else
             half_close(peer);
-        expect_exit_within(client, 1, 4);
+        expect_exit(client, 1);
         expect_complaint(client, "that not all could be sent");
     }
     empty(&text);
 }
 
-TEST(client, silent_server,
-     .promise = "In 02 and 03 SECONDS also bounds the wait for an echo that is "
-                "due, and for a server that takes nothing more.",
-     .cause = "Only connect() has a deadline. recv() and send() wait for ever "
-              "unless poll() stands before them, or SO_RCVTIMEO and "
-              "SO_SNDTIMEO are set.",
-     .read = CODE, .patient = true)
+/* How the rounds of silent_server end. */
+enum round { AS_PROMISED, TOO_LATE, NO_VERDICT };
+
+static enum round play_silent_servers(const struct text *text)
 {
     static const char question[] = "is anybody there?";
-    static struct text text;
-    add_times(&text, too_much_for_the_kernel(), "x");
     /* All at the same time, each with a server of its own. */
     static const struct {
         const char *seconds, *what;
@@ -2364,22 +2475,23 @@ TEST(client, silent_server,
         {"0.3", "takes the text and says nothing"},
         {"0.3", "takes the text, sends a part of its answer, and no more"},
         {"0.3", "takes nothing of a long text"},
-        {"2", "takes its time (0.5 s), but the client allows 2 s"},
-        {"5", "takes its time (0.5 s), but the client allows 5 s"},
+        {"4", "takes its time (0.5 s), but the client allows 4 s"},
+        {NULL, "takes its time (0.5 s), but the client allows 5 s"},
     };
     struct program *clients[COUNT(servers)];
     struct peer *peers[COUNT(servers)];
+    double asked = 0; /* when the last but one had sent its question */
     for (size_t i = 0; i < COUNT(servers); i++) {
         note("a server %s", servers[i].what);
         struct listener *listener = listen_here();
         if (i == 2)
-            set_receive_buffer(listener, 4096);
-        clients[i] = i == 4
+            make_thin(listener);
+        clients[i] = servers[i].seconds == NULL
                          ? start_client_to(listener, NULL, NULL)
                          : start_client_to(listener, "-t", servers[i].seconds,
                                            "-r", "0", NULL);
         if (i == 2) {
-            type_and_end(clients[i], text.bytes, text.length);
+            type_and_end(clients[i], text->bytes, text->length);
             peers[i] = accept_client(listener);
             continue;
         }
@@ -2387,12 +2499,16 @@ TEST(client, silent_server,
         end_input(clients[i]);
         peers[i] = accept_client(listener);
         expect_text(peers[i], question);
-        expect_end_of_file(peers[i]);
+        expect_half_close(peers[i]);
         if (i == 1)
             send_text(peers[i], "is");
+        if (i == 3)
+            asked = now();
     }
     let_pass(0.5);
-    for (size_t i = 3; i < 5; i++) {
+    if (now() - asked > 2.5)
+        return NO_VERDICT; /* this machine is busy with something else */
+    for (size_t i = 3; i < COUNT(servers); i++) {
         usual_cause("The client gives up before the seconds have passed that "
                     "-t allows (5 without it), or the seconds are read as "
                     "something else.");
@@ -2403,10 +2519,34 @@ TEST(client, silent_server,
         expect_exit(clients[i], 0);
     }
     usual_cause(NULL);
+    enum round round = AS_PROMISED;
     for (size_t i = 0; i < 3; i++) {
         note("the client with the server that %s", servers[i].what);
-        expect_exit_within(clients[i], 1, 3);
+        expect_exit(clients[i], 1);
         expect_complaint(clients[i], "what did not come in time");
+        if (age_of(clients[i]) > age_of(clients[3]) + 2)
+            round = TOO_LATE;
     }
+    return round;
+}
+
+TEST(client, silent_server,
+     .promise = "In 02 and 03 SECONDS also bounds the wait for an echo that is "
+                "due, and for a server that takes nothing more.",
+     .cause = "Only connect() has a deadline. recv() and send() wait for ever "
+              "unless poll() stands before them, or SO_RCVTIMEO and "
+              "SO_SNDTIMEO are set.",
+     .read = CODE, .patient = true)
+{
+    static struct text text;
+    add_times(&text, MUCH, "x");
+    enum round round = NO_VERDICT;
+    for (size_t tries = 0; tries < 3 && round != AS_PROMISED; tries++)
+        round = play_silent_servers(&text);
+    if (round == TOO_LATE)
+        fail_test("With -t 0.3 a client whose server is silent should give up "
+                  "after 0.3 s. It took more than 2 s, three times.");
+    if (round == NO_VERDICT)
+        skip_test("this machine is too busy to measure time");
     empty(&text);
 }

@@ -89,6 +89,15 @@ const char *state_of(const struct program *program);
 const char *name_of_signal(int signal_number);
 bool any_program_runs(void);
 
+void close_descriptors_from(int first);
+
+/* ---------------------------------------------------------------- guardian */
+
+/* Once in a process; then every process group that begins and ends. */
+void start_guardian(void);
+void guard_group(pid_t group);
+void release_group(pid_t group);
+
 /* ----------------------------------------------------------------- network */
 
 void close_all_sockets(void);
@@ -133,6 +142,9 @@ const char *quoted(const void *bytes, size_t length);
 
 /* "1 byte", "65,536 bytes"; kept. */
 const char *count_of(size_t number, const char *singular);
+
+/* Ends the test when it takes longer than any test may. */
+void check_length_of_test(void);
 
 /* True while a report is being written: nothing may fail then. */
 bool is_failing(void);

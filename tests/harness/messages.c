@@ -16,6 +16,7 @@
 struct channel {
     struct peer *peer;
     enum framing framing;
+    bool is_server;    /* the test is the server */
     struct bytes came; /* what came and is not taken yet begins at `taken` */
     size_t taken;
     size_t searched; /* behind `taken`; there is no newline before it */
@@ -230,7 +231,9 @@ struct channel *open_channel(struct program *server)
 
 struct channel *accept_channel(struct listener *listener)
 {
-    return channel_over(accept_client(listener));
+    struct channel *channel = channel_over(accept_client(listener));
+    channel->is_server = true;
+    return channel;
 }
 
 void speak_lines(struct channel *channel)
@@ -381,6 +384,34 @@ static void let_it_settle(struct channel *channel)
     }
 }
 
+/* What the report says where it is clear what went wrong. */
+#define NO_LENGTH                                                              \
+    "The JSON text goes out alone. With -f length four bytes come first: the " \
+    "length of what follows, the most significant byte first."
+#define OWN_BYTE_ORDER                                                         \
+    "The length is sent as it lies in memory, and in most machines the least " \
+    "significant byte lies first. htonl(), or four bytes made with shifts, "   \
+    "put it into the order of the network."
+#define WRONG_LENGTH                                                           \
+    "The length in front of a frame counts the bytes of the payload: not its " \
+    "own four, and not the NUL that ends a string in C."
+
+#define CUT_SHORT                                                              \
+    "On the hostile network send() takes fewer bytes than it was given, as "   \
+    "it "                                                                      \
+    "may anywhere. What it returns says how many it took; the rest has to be " \
+    "sent with another call."
+
+/* For a report on the hostile network: what is different there. */
+static const char *about_the_network(void)
+{
+    return hostile_seed() == 0
+               ? ""
+               : "\nIf that happens on the hostile network alone: calls are "
+                 "interrupted there (EINTR), and take or return less than was "
+                 "asked for. Neither is the end of a connection.";
+}
+
 _Noreturn static void fail_header(struct channel *channel, uint32_t length,
                                   const char *expected)
 {
@@ -391,16 +422,21 @@ _Noreturn static void fail_header(struct channel *channel, uint32_t length,
     uint32_t reversed = (uint32_t)four[3] << 24 | (uint32_t)four[2] << 16 |
                         (uint32_t)four[1] << 8 | four[0];
     const char *meaning = "";
-    if (bytes[0] == '{')
+    if (bytes[0] == '{') {
         meaning = " These four bytes are the beginning of the JSON text: the "
                   "length in front of it is missing.";
-    else if (length == 0)
+        usual_cause(NO_LENGTH);
+    } else if (length == 0) {
         meaning = " A frame has at least one byte.";
-    else if (reversed >= 1 && reversed <= MOST_PAYLOAD)
+        if (hostile_seed() != 0)
+            usual_cause(CUT_SHORT);
+    } else if (reversed >= 1 && reversed <= MOST_PAYLOAD) {
         meaning = text_of(" Read from the other end they are %u: they were "
                           "sent in the byte order of the machine, not of the "
                           "network.",
                           (unsigned)reversed);
+        usual_cause(OWN_BYTE_ORDER);
+    }
     fail_test("Expected: %s, in a frame of 1 to 65536 bytes.\n"
               "What came: %s, which begins with the length %u (%02x %02x %02x "
               "%02x).%s%s",
@@ -478,6 +514,8 @@ static const char *about_the_rest(struct channel *channel)
     const char *bytes = untaken(channel, &have);
     if (have == 0)
         return "";
+    if (hostile_seed() != 0)
+        usual_cause(CUT_SHORT);
     if (channel->framing == BY_LINE)
         return text_of(" Before that came %s, without a newline at its end.",
                        quoted(bytes, have));
@@ -487,17 +525,18 @@ static const char *about_the_rest(struct channel *channel)
     const unsigned char *four = (const unsigned char *)bytes;
     size_t number = (size_t)four[2] << 8 | four[3] | (size_t)four[1] << 16;
     size_t missing = number + 4 - have;
-    return text_of(" Before that came %s: a length of %zu, and %s of that, %s "
-                   "missing.%s",
+    const char *meaning = "";
+    if (missing == 4 && bytes[have - 1] == '}')
+        meaning = " It looks as if the length counted its own four bytes too.";
+    if (missing == 1 && bytes[have - 1] == '}')
+        meaning = " It looks as if the length counted the NUL that ends a "
+                  "string in C.";
+    if (meaning[0] != '\0')
+        usual_cause(WRONG_LENGTH);
+    return text_of(" Before that came %s: a length of %zu, and %s of that; "
+                   "%zu are missing.%s",
                    quoted(bytes, have), number, count_of(have - 4, "byte"),
-                   text_of("%zu", missing),
-                   missing == 4 && bytes[have - 1] == '}'
-                       ? " The length counts the payload alone, not its own "
-                         "four bytes."
-                   : missing == 1 && bytes[have - 1] == '}'
-                       ? " The length counts one byte that is not there, as "
-                         "if a NUL ended the payload."
-                       : "");
+                   missing, meaning);
 }
 
 _Noreturn static void fail_nothing(struct channel *channel,
@@ -515,9 +554,9 @@ _Noreturn static void fail_end(struct channel *channel, const char *expected)
     while (now() < soon)
         wait_on(-1, 0, soon);
     fail_test("Expected: %s.\n"
-              "What came: %s: the connection is over%s.%s%s",
+              "What came: %s: the connection is over%s.%s%s%s",
               expected, how_it_ended(channel->ending), state_of_programs(),
-              about_the_rest(channel), case_line());
+              about_the_rest(channel), case_line(), about_the_network());
 }
 
 /* ----------------------------------------------------------- messages that come */
@@ -550,19 +589,29 @@ static const char *about_bad_json(const struct channel *channel,
                                   const char *payload, size_t length)
 {
     const char *nul = memchr(payload, '\0', length);
-    if (nul != NULL && nul == payload + length - 1)
+    if (nul != NULL && nul == payload + length - 1) {
+        usual_cause(WRONG_LENGTH);
         return " The payload ends with a NUL: the one that ends a string in "
                "C was counted and sent.";
+    }
     if (nul != NULL)
         return " There is a NUL in it, which in JSON has to be written as "
                "\\u0000.";
     if (channel->framing == BY_LINE && length < 3)
         return " A JSON text that goes over several lines is several frames "
                "here.";
-    if (channel->framing == BY_LENGTH && length > 4 &&
-        memchr(payload, '}', length - 1) != NULL)
-        return " Something stands behind the JSON text, or its end is "
-               "missing: the length and the text do not fit together.";
+    json_t *beginning = json_loadb(
+        payload, length, JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK, NULL);
+    bool is_whole = beginning != NULL;
+    json_decref(beginning);
+    if (is_whole && channel->framing == BY_LENGTH) {
+        usual_cause(WRONG_LENGTH);
+        return " The JSON text ends before the frame does.";
+    }
+    if (is_whole)
+        return " Something stands behind the JSON text.";
+    if (payload[0] == '{' && payload[length - 1] != '}')
+        return " The frame ends before the JSON text does.";
     return "";
 }
 
@@ -577,10 +626,9 @@ static void read_message(struct channel *channel, const char *payload,
                                 .members = -1};
     if (json == NULL)
         fail_test("Expected: %s.\n"
-                  "What came: a frame of %s, %s, that is no JSON object in "
+                  "What came: a frame of %s, that is no JSON object in "
                   "UTF-8: %s (byte %d).%s%s",
-                  expected, count_of(length, "byte"), message->shown,
-                  error.text, error.position,
+                  expected, message->shown, error.text, error.position,
                   about_bad_json(channel, payload, length), case_line());
     message->type = string_member(json, "type", NULL);
     message->name = string_member(json, "name", &message->name_length);
@@ -617,6 +665,11 @@ bool next_message(struct channel *channel, struct message *message,
     read_message(channel, payload, length, message, expected);
     take_frame(channel, length);
     note("received %s", message->shown);
+    if (channel->is_server && strcmp(message->type, "ping") == 0) {
+        /* A client may ask at any time whether anybody is there. */
+        send_message(channel, "{\"type\":\"pong\"}");
+        return next_message(channel, message, expected);
+    }
     return true;
 }
 
@@ -810,6 +863,17 @@ bool ends_within(struct channel *channel, double seconds)
             wait_for(channel, POLLIN, until);
     }
     return channel->ending != STILL_OPEN;
+}
+
+bool breaks_within(struct channel *channel, double seconds)
+{
+    double until = moment_in(seconds);
+    while (now() < until) {
+        /* A reset is reported without being asked for. */
+        if (wait_on(descriptor_of(channel->peer), 0, until) != 0)
+            return true;
+    }
+    return false;
 }
 
 bool was_reset(const struct channel *channel)

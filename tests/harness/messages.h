@@ -138,6 +138,9 @@ void expect_quiet(struct channel *channel, double seconds);
  * What came waits for the functions above. */
 bool ends_within(struct channel *channel, double seconds);
 
+/* The same without taking in anything; true when it was broken off. */
+bool breaks_within(struct channel *channel, double seconds);
+
 /* Whether the connection was broken off rather than closed. */
 bool was_reset(const struct channel *channel);
 

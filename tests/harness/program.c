@@ -42,7 +42,7 @@ struct launch {
     bool no_privileged_ports;
 };
 
-static void close_descriptors_from(int first)
+void close_descriptors_from(int first)
 {
 #if defined(__linux__) && defined(SYS_close_range)
     if (syscall(SYS_close_range, (unsigned)first, ~0u, 0u) == 0)
@@ -55,17 +55,12 @@ static void close_descriptors_from(int first)
         close(i);
 }
 
-_Noreturn static void become_program(const struct launch *launch, pid_t parent)
+_Noreturn static void become_program(const struct launch *launch)
 {
     setpgid(0, 0);
 #ifdef __linux__
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(127);
     if (launch->no_privileged_ports)
         prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0);
-#else
-    (void)parent;
 #endif
     for (int i = 1; i < NSIG; i++) {
         if (i != SIGKILL && i != SIGSTOP)
@@ -352,10 +347,9 @@ static struct program *start(const char *variable, const struct start *how)
              : "");
     fflush(NULL);
     program->started = now();
-    pid_t parent = getpid();
     program->pid = fork();
     if (program->pid == 0)
-        become_program(&launch, parent);
+        become_program(&launch);
     int error = errno;
     close(launch.input);
     close(launch.output);
@@ -363,6 +357,7 @@ static struct program *start(const char *variable, const struct start *how)
     if (program->pid < 0)
         fail_test("harness: fork: %s", strerror(error));
     setpgid(program->pid, program->pid);
+    guard_group(program->pid);
 
     /* In the order of their starts, as a report tells of them. */
     struct program **end = &programs;
@@ -1117,6 +1112,7 @@ void end_program(struct program *program)
             break;
         wait_on(-1, 0, moment_in(0.002));
     }
+    release_group(program->pid);
     serve_pipes(program);
     close_input(program);
 }

@@ -16,13 +16,15 @@
 #endif
 
 enum {
-    WIDTH = 76,       /* columns of a report */
-    FIRST_STEPS = 24, /* of a long list of steps, so many are shown from */
-    LAST_STEPS = 20,  /* its beginning and from its end */
-    MOST_ERRORS = 12, /* lines of a program's standard error */
-    ROW = 16,         /* bytes in a row of a dump */
-    ROWS_BEFORE = 2,  /* rows shown before the first difference */
-    ROWS_SHOWN = 6    /* rows shown of each side */
+    WIDTH = 76,          /* columns of a report */
+    FIRST_STEPS = 24,    /* of a long list of steps, so many are shown from */
+    LAST_STEPS = 20,     /* its beginning and from its end */
+    MOST_ERRORS = 12,    /* lines of a program's standard error */
+    ROW = 16,            /* bytes in a row of a dump */
+    ROWS_BEFORE = 2,     /* rows shown before the first difference */
+    ROWS_SHOWN = 6,      /* rows shown of each side */
+    LONGEST_CALM = 100,  /* seconds that a test may take */
+    LONGEST_HOSTILE = 30 /* and with the seeds of a hostile network */
 };
 
 struct step {
@@ -37,9 +39,11 @@ static struct {
     const char *cause;
     unsigned seed;
     double started;
+    double process_started;
     struct step *steps;
     size_t step_count, step_size;
     bool is_failing;
+    bool is_over; /* too long: it is being ended */
 } test;
 
 unsigned hostile_seed(void)
@@ -433,6 +437,26 @@ _Noreturn void skip_test(const char *format, ...)
     abort();
 }
 
+/*
+ * A program that makes no progress fails within PATIENCE. What comes here is
+ * one that goes on, but slowly: socat, for one, sleeps for a second whenever a
+ * write takes fewer bytes than it gave. That breaks no promise.
+ */
+void check_length_of_test(void)
+{
+    double seconds = now() - test.process_started;
+    if (test.is_failing || test.is_over)
+        return;
+    if (test.seed != 0 && seconds > LONGEST_HOSTILE) {
+        test.is_over = true;
+        skip_test("on the hostile network %s makes progress, but would take "
+                  "longer than %d s",
+                  programs != NULL ? programs->name : "it", LONGEST_HOSTILE);
+    }
+    if (seconds > LONGEST_CALM)
+        fail_test("The test takes longer than %d s.", LONGEST_CALM);
+}
+
 /* ------------------------------------------------------------------ running */
 
 static void run_once(void (*body)(void), unsigned seed)
@@ -441,6 +465,7 @@ static void run_once(void (*body)(void), unsigned seed)
     test.started = now();
     test.step_count = 0;
     test.cause = NULL;
+    start_guardian();
     size_t descriptors = count_own_descriptors();
 
     body();
@@ -463,6 +488,7 @@ void run_test(const char *suite, const char *name, const struct test_info *info,
     test.suite = suite;
     test.name = name;
     test.info = info;
+    test.process_started = now();
     start_waiting();
 
     const char *seeds = getenv("HOSTILE_SEEDS");

@@ -99,6 +99,7 @@ short wait_on(int descriptor, short events, double until)
             watch(watched, &count, each->input, POLLOUT);
     }
 
+    check_length_of_test();
     double left = until - now();
     int milliseconds = left <= 0 ? 0 : left > 60 ? 60000 : (int)(left * 1e3);
     if (left > 0 && (double)milliseconds < left * 1e3)

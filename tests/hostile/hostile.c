@@ -144,7 +144,31 @@ static void find(void *function, const char *name)
 
 static atomic_bool ready;
 static uint64_t seed;
+static bool interrupting;
 static char log_path[PATH_MAX];
+
+/*
+ * Whose calls are interrupted? POSIX asks for "a signal that was caught". Who
+ * writes C can catch one, or link a library that does; so a program of your own
+ * has to expect EINTR. But perl, bash and socat catch none that they do not
+ * know of, and what is written in them has no place where it could handle
+ * EINTR. So a program that is installed on the system is not interrupted.
+ */
+static bool is_installed(void)
+{
+    static const char *const places[] = {
+        "/bin/",           "/sbin/",         "/lib",
+        "/usr/bin/",       "/usr/sbin/",     "/usr/lib",
+        "/usr/local/bin/", "/usr/local/lib",
+    };
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[length < 0 ? 0 : length] = '\0';
+    for (size_t place = 0; place < sizeof places / sizeof *places; place++)
+        if (strncmp(path, places[place], strlen(places[place])) == 0)
+            return true;
+    return false;
+}
 
 /* Runs when the library is loaded; or earlier, when the first of our functions
  * is called by somebody who was even quicker (a sanitizer, a constructor). */
@@ -167,6 +191,7 @@ __attribute__((constructor)) static void prepare(void)
         text = getenv("HOSTILE_LOG");
         if (text != NULL && strlen(text) < sizeof log_path)
             strcpy(log_path, text);
+        interrupting = !is_installed();
         atomic_store_explicit(&ready, true, memory_order_release);
     }
     errno = saved;
@@ -253,7 +278,15 @@ static void log_short(const char *call, int fd, size_t moved, size_t asked)
 
 /* ------------------------------------------------ what is known of a socket */
 
-enum kind { RECEIVING, SENDING, ACCEPTING, CONNECTING, WAITING, KINDS };
+enum kind {
+    RECEIVING,
+    SENDING,
+    ACCEPTING,
+    CONNECTING,
+    WAITING,
+    WAITING_TO_SEND, /* for that alone; this is how one waits for connect */
+    KINDS
+};
 
 /* The calls of one kind on one descriptor. Atomic, because one thread may read
  * from a socket while another writes to a second one. */
@@ -365,19 +398,24 @@ static uint64_t roll(enum question question, unsigned who, unsigned which,
 
 /*
  * Is this call to fail? Of the first two calls of a kind on a socket one does
- * for certain, so that even an exchange of five bytes meets a refusal; later
- * one in eight. Never more than MOST_IN_A_ROW, so that whoever tries again gets
- * on, and who waits for nothing is left to sleep.
+ * for certain (and of waits, which are few, the first and the third), so that
+ * even an exchange of five bytes meets a refusal; later one in eight. Never
+ * more than MOST_IN_A_ROW, so that whoever tries again gets on, and who waits
+ * for nothing is left to sleep.
  */
 static bool refuses(struct descriptor *descriptor, int fd, enum kind kind)
 {
     struct history *history = &descriptor->kinds[kind];
     unsigned who = (unsigned)fd, which = descriptor->sockets;
     unsigned call = history->calls++;
-    bool refused = call < 2 ? call == roll(REFUSE, who, which, kind, 0) % 2
-                            : roll(REFUSE, who, which, kind, call) % 8 == 0;
-    if (history->refused >= MOST_IN_A_ROW)
-        refused = false;
+    bool refused;
+    if (kind >= WAITING && call < 3)
+        refused = call != 1;
+    else if (call < 2)
+        refused = call == roll(REFUSE, who, which, kind, 0) % 2;
+    else
+        refused = history->refused < MOST_IN_A_ROW &&
+                  roll(REFUSE, who, which, kind, call) % 8 == 0;
     history->refused = refused ? history->refused + 1 : 0;
     return refused;
 }
@@ -385,9 +423,12 @@ static bool refuses(struct descriptor *descriptor, int fd, enum kind kind)
 /*
  * How many bytes may pass: one to three at first, more and more as bytes have
  * gone by, so that a large transfer takes a moment longer and not a minute;
- * but one call in eight gets no more than at first, however late it comes.
+ * but one call in eight gets no more than at first, however late it comes. So
+ * few bytes are never sent in one piece, if they are two; and the second piece
+ * received is two at least, so that who sends it back has something to cut.
  */
-static size_t piece(struct descriptor *descriptor, int fd, enum kind kind)
+static size_t piece(struct descriptor *descriptor, int fd, enum kind kind,
+                    size_t asked)
 {
     struct history *history = &descriptor->kinds[kind];
     unsigned who = (unsigned)fd, which = descriptor->sockets;
@@ -397,7 +438,13 @@ static size_t piece(struct descriptor *descriptor, int fd, enum kind kind)
         most = LARGEST_PIECE;
     if (roll(A_FEW, who, which, kind, call) % 8 == 0)
         most = FIRST_PIECE;
-    return 1 + (size_t)(roll(HOW_MUCH, who, which, kind, call) % most);
+    if (most == FIRST_PIECE && asked > 1 && most >= asked)
+        most = asked - 1;
+    size_t size = 1 + (size_t)(roll(HOW_MUCH, who, which, kind, call) % most);
+    if (kind == RECEIVING && size == 1 && history->moved > 0 &&
+        history->moved <= FIRST_PIECE)
+        size = 2;
+    return size < asked ? size : asked;
 }
 
 /* ----------------------------------------------------- receiving and sending
@@ -437,21 +484,31 @@ struct transfer {
     size_t most;  /* and what it may get */
 };
 
-/* Reads that must come whole, or not at all. */
-static bool wants_all(int fd, enum kind kind, int flags)
+static atomic_bool uses_epoll;
+
+/* Reads that bring all there is. */
+static bool must_be_whole(int fd, int flags)
 {
     /* With MSG_WAITALL, and with a low-water mark, the program has asked the
      * kernel to collect the bytes, and may count on it. */
-    if (kind != RECEIVING)
-        return false;
     if ((flags & MSG_WAITALL) != 0)
         return true;
     int saved = errno;
     int mark = 1;
     socklen_t length = sizeof mark;
     getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &mark, &length);
+
+    /* What epoll(7) promises of short reads (see epoll_ctl below) matters once
+     * more when both directions have ended and POLLHUP says so: after a short
+     * read, libuv, and so Node, then takes it that nothing is left. */
+    bool hung_up = false;
+    if (uses_epoll && !may_block(fd, flags)) {
+        struct pollfd entry = {.fd = fd};
+        hung_up = kernel.poll(&entry, 1, 0) == 1 &&
+                  (entry.revents & POLLHUP) != 0;
+    }
     errno = saved;
-    return mark > 1;
+    return mark > 1 || hung_up;
 }
 
 /*
@@ -476,17 +533,14 @@ static bool begin_transfer(struct transfer *transfer, const char *call, int fd,
         return true;
     transfer->descriptor = descriptor;
 
-    if (refuses(descriptor, fd, kind)) {
-        bool interrupted = may_block(fd, flags);
+    bool interrupted = may_block(fd, flags);
+    if ((!interrupted || interrupting) && refuses(descriptor, fd, kind)) {
         log_refusal(call, fd, interrupted ? "EINTR" : "EAGAIN");
         errno = interrupted ? EINTR : EAGAIN;
         return false;
     }
-    if (!wants_all(fd, kind, flags)) {
-        size_t size = piece(descriptor, fd, kind);
-        if (size < asked)
-            transfer->most = size;
-    }
+    if (kind == SENDING || !must_be_whole(fd, flags))
+        transfer->most = piece(descriptor, fd, kind, asked);
 
     /* Nagle's algorithm would keep the rest of a write that we cut until the
      * first piece is acknowledged, up to 40 ms each time. A program would be
@@ -719,6 +773,8 @@ static bool accept_fails(const char *call, int fd)
                        : roll(WHICH_ERROR, who, which, ACCEPTING, number) % 2 !=
                              0;
     int error = aborted ? ECONNABORTED : may_block(fd, 0) ? EINTR : EAGAIN;
+    if (error == EINTR && !interrupting)
+        return false;
     log_refusal(call, fd,
                 error == EINTR    ? "EINTR"
                 : error == EAGAIN ? "EAGAIN"
@@ -778,6 +834,8 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
          roll(REFUSE, (unsigned)fd, 0, CONNECTING, number) % 4 != 0))
         return 0;
     bool interrupted = may_block(fd, 0);
+    if (interrupted && !interrupting)
+        return 0;
     log_refusal("connect", fd, interrupted ? "EINTR" : "EINPROGRESS");
     errno = interrupted ? EINTR : EINPROGRESS;
     return -1;
@@ -794,9 +852,11 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
  * Only a wait that a TCP socket takes part in is troubled. Its first one stands
  * for all: it is the one whose calls are counted.
  */
-static bool interrupts(const char *call, struct descriptor *descriptor, int fd)
+static bool interrupts(const char *call, struct descriptor *descriptor, int fd,
+                       bool only_to_send)
 {
-    if (!refuses(descriptor, fd, WAITING))
+    if (!interrupting ||
+        !refuses(descriptor, fd, only_to_send ? WAITING_TO_SEND : WAITING))
         return false;
     log_refusal(call, fd, "EINTR");
     errno = EINTR;
@@ -810,7 +870,8 @@ static bool interrupts_poll(const char *call, const struct pollfd *entries,
     for (nfds_t entry = 0; seed != 0 && entry < count; entry++) {
         struct descriptor *descriptor = victim(entries[entry].fd);
         if (descriptor != NULL)
-            return interrupts(call, descriptor, entries[entry].fd);
+            return interrupts(call, descriptor, entries[entry].fd,
+                              entries[entry].events == POLLOUT);
     }
     return false;
 }
@@ -827,17 +888,19 @@ static bool interrupts_select(const char *call, int count, const fd_set *reads,
             continue;
         struct descriptor *descriptor = victim((int)fd);
         if (descriptor != NULL)
-            return interrupts(call, descriptor, (int)fd);
+            return interrupts(call, descriptor, (int)fd,
+                              reads == NULL || !FD_ISSET(fd, reads));
     }
     return false;
 }
 
-static bool interrupts_epoll(const char *call, int epoll)
+static bool interrupts_epoll(const char *call, int epoll, int timeout)
 {
     prepare();
-    return seed != 0 && epoll >= 0 && epoll < DESCRIPTORS &&
+    uses_epoll = true;
+    return seed != 0 && timeout != 0 && epoll >= 0 && epoll < DESCRIPTORS &&
            descriptors[epoll].has_tcp &&
-           interrupts(call, &descriptors[epoll], epoll);
+           interrupts(call, &descriptors[epoll], epoll, false);
 }
 
 static bool waits(const struct timespec *timeout)
@@ -886,18 +949,16 @@ int pselect(int count, fd_set *restrict reads, fd_set *restrict writes,
 
 int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
 {
-    if (timeout != 0 && interrupts_epoll("epoll_wait", epoll))
+    if (interrupts_epoll("epoll_wait", epoll, timeout))
         return -1;
-    prepare();
     return kernel.epoll_wait(epoll, events, most, timeout);
 }
 
 int epoll_pwait(int epoll, struct epoll_event *events, int most, int timeout,
                 const sigset_t *mask)
 {
-    if (timeout != 0 && interrupts_epoll("epoll_pwait", epoll))
+    if (interrupts_epoll("epoll_pwait", epoll, timeout))
         return -1;
-    prepare();
     return kernel.epoll_pwait(epoll, events, most, timeout, mask);
 }
 
@@ -1015,9 +1076,13 @@ int pthread_cond_clockwait(pthread_cond_t *restrict condition,
 #ifdef __GLIBC__
 ssize_t __recv_chk(int fd, void *buffer, size_t length, size_t size, int flags)
 {
+    struct transfer transfer = {.most = length};
+    if (length <= size &&
+        !begin_transfer(&transfer, "recv", fd, RECEIVING, length, flags))
+        return -1;
     prepare();
-    return length > size ? kernel.__recv_chk(fd, buffer, length, size, flags)
-                         : recv(fd, buffer, length, flags);
+    return end_transfer(
+        &transfer, kernel.__recv_chk(fd, buffer, transfer.most, size, flags));
 }
 
 ssize_t __recvfrom_chk(int fd, void *restrict buffer, size_t length,
@@ -1025,36 +1090,45 @@ ssize_t __recvfrom_chk(int fd, void *restrict buffer, size_t length,
                        struct sockaddr *restrict address,
                        socklen_t *restrict address_length)
 {
+    struct transfer transfer = {.most = length};
+    if (length <= size &&
+        !begin_transfer(&transfer, "recvfrom", fd, RECEIVING, length, flags))
+        return -1;
     prepare();
-    return length > size
-               ? kernel.__recvfrom_chk(fd, buffer, length, size, flags, address,
-                                       address_length)
-               : recvfrom(fd, buffer, length, flags, address, address_length);
+    return end_transfer(&transfer,
+                        kernel.__recvfrom_chk(fd, buffer, transfer.most, size,
+                                              flags, address, address_length));
 }
 
 ssize_t __read_chk(int fd, void *buffer, size_t length, size_t size)
 {
+    struct transfer transfer = {.most = length};
+    if (length <= size &&
+        !begin_transfer(&transfer, "read", fd, RECEIVING, length, 0))
+        return -1;
     prepare();
-    return length > size ? kernel.__read_chk(fd, buffer, length, size)
-                         : read(fd, buffer, length);
+    return end_transfer(&transfer,
+                        kernel.__read_chk(fd, buffer, transfer.most, size));
 }
 
 int __poll_chk(struct pollfd *entries, nfds_t count, int timeout, size_t size)
 {
+    if (timeout != 0 && count <= size / sizeof *entries &&
+        interrupts_poll("poll", entries, count))
+        return -1;
     prepare();
-    return count > size / sizeof *entries
-               ? kernel.__poll_chk(entries, count, timeout, size)
-               : poll(entries, count, timeout);
+    return kernel.__poll_chk(entries, count, timeout, size);
 }
 
 int __ppoll_chk(struct pollfd *entries, nfds_t count,
                 const struct timespec *timeout, const sigset_t *mask,
                 size_t size)
 {
+    if (waits(timeout) && count <= size / sizeof *entries &&
+        interrupts_poll("ppoll", entries, count))
+        return -1;
     prepare();
-    return count > size / sizeof *entries
-               ? kernel.__ppoll_chk(entries, count, timeout, mask, size)
-               : ppoll(entries, count, timeout, mask);
+    return kernel.__ppoll_chk(entries, count, timeout, mask, size);
 }
 
 /* sendfile in a program that was compiled with -D_FILE_OFFSET_BITS=64. */

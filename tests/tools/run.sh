@@ -11,7 +11,7 @@
 # From the environment: SERVER, CLIENT, ONLY, HOSTILE_SEED and CALM as `make`
 # explains them; CALLED_FROM, the folder that SERVER and CLIENT are relative to;
 # PROGRAMS, the folder that holds the lessons' programs; UNDER, a command to run
-# them under (valgrind).
+# them under (valgrind); JOBS, how many tests run at the same time.
 
 set -u
 set -m # every run in a process group of its own, which stop_all can end
@@ -20,6 +20,14 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 programs=$(cd "${PROGRAMS:-$top}" && pwd) || exit 2
 results=$(mktemp -d "${TMPDIR:-/tmp}/tests.XXXXXX") || exit 2
 seeds=${HOSTILE_SEED:-1 2 3}
+case $seeds in *' '*) seeds_named="seeds $seeds" ;; *) seeds_named="seed $seeds" ;; esac
+jobs=${JOBS:-8} # tests at the same time; they mostly wait
+case $seeds in
+    *[!0-9\ ]*)
+        echo "HOSTILE_SEED=$seeds: a seed is a whole number" >&2
+        exit 2
+        ;;
+esac
 unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
@@ -44,19 +52,18 @@ passed=0 failed=0 skipped=0 # of all suites
 broken=false                # a run that gave no verdict
 summary=()                  # one line a suite
 
-# Prints the command PROGRAM (a path, or several words) with the path of a
-# program that lies here made absolute.
+# Prints a command (a path, or several words) with the path of a program that
+# lies here made absolute.
 located() {
-    local first=${1%% *} path=$1
-    [ -x "$path" ] || path=$first
-    case $path in
-        /*) ;;
-        *) [ -f "$path" ] && [ -x "$path" ] && set -- "$PWD/$1" ;;
-    esac
-    [ -x "$path" ] || command -v -- "$first" >/dev/null || {
-        echo "$first: there is no such program (looked in $PWD)" >&2
+    local program=$1
+    [ -f "$program" ] || program=${1%% *}
+    if [ -f "$program" ] && [ -x "$program" ]; then
+        case $program in /*) ;; *) set -- "$PWD/$1" ;; esac
+    elif ! command -v -- "$program" >/dev/null; then
+        echo "$program: no such program, or none that may be run (I looked in" \
+            "$PWD)" >&2
         return 1
-    }
+    fi
     printf '%s\n' "$1"
 }
 
@@ -127,8 +134,12 @@ judged() {
     elif [ "$count" = 0 ]; then
         broken=true
         verdict='no test ran'
-        echo "No test has that name (or judges that program). All names:" \
-            "build/tests/lesson-${1%-*} --list"
+        case $1 in
+            *-calm)
+                echo "No test has that name (or judges that program)." \
+                    "All names: build/tests/lesson-${1%-*} --list"
+                ;;
+        esac
     fi
     [ "$ignored" = 0 ] || verdict="$verdict, $ignored skipped"
     verdict="$verdict ($(tail -n 1 "$run.time") s)"
@@ -139,9 +150,9 @@ lesson() {
     choose_programs "$number"
     [ "$suites/${ONLY:-*}" = '*/*' ] || filter=(--filter "$suites/${ONLY:-*}")
 
-    start "$number-calm" '' "$binary" -j8 ${filter[@]+"${filter[@]}"}
+    start "$number-calm" '' "$binary" "-j$jobs" ${filter[@]+"${filter[@]}"}
     [ -n "${CALM:-}" ] ||
-        start "$number-hostile" "$seeds" "$binary" -j8 \
+        start "$number-hostile" "$seeds" "$binary" "-j$jobs" \
             ${filter[@]+"${filter[@]}"}
     wait
 
@@ -149,14 +160,14 @@ lesson() {
     line="lesson $number   $(printf %3d "$count") tests   calm: $verdict"
     if [ -z "${CALM:-}" ]; then
         judged "$number-hostile" \
-            "Lesson $number on a hostile network (seeds $seeds)"
-        line="$line   hostile, seeds $seeds: $verdict"
+            "Lesson $number on a hostile network ($seeds_named)"
+        line="$line   hostile, $seeds_named: $verdict"
     fi
     summary+=("$line")
 }
 
 hostile_check() {
-    start hostile '' "$top/build/tests/hostile-check" -j8
+    start hostile '' "$top/build/tests/hostile-check" "-j$jobs"
     wait
     judged hostile "The hostile network's own tests"
     summary+=("hostile     $(printf %3d "$count") tests   $verdict")

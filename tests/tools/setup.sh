@@ -55,13 +55,10 @@ want() {
         brew) packages=$5 ;;
         *) packages=$1 ;;
     esac
-    if [ "$packages" = - ]; then
-        reasons="$reasons
-    (no package is known for $manager)   $6"
-    else
-        reasons="$reasons
-    $packages   $6"
-    fi
+    name=$packages
+    [ "$packages" != - ] || name="(no package known)"
+    reasons="$reasons
+$(printf '    %-20s %s' "$name" "$6")"
 }
 
 # need ARGUMENTS OF want: must be there.
@@ -101,7 +98,7 @@ look_for() {
                     "checks the READMEs' transcripts (aureliojargas/clitest)"
             ;;
         demo)
-            case $reasons in *' socat '*) return ;; esac
+            case "$wanted " in *' socat '*) return ;; esac
             has bash || need bash bash bash bash bash 'runs the scripts'
             has socat ||
                 need socat socat socat socat socat \

@@ -81,8 +81,10 @@ first_line() {
 export -f first_line
 
 set -m # a process group of its own, so that no server stays behind
-timeout -k 1 60 bash "$clitest" --progress none --prefix 4 transcripts.md \
-    </dev/null >report 2>&1 &
+bounded=(timeout -k 1 60)
+command -v timeout >/dev/null || bounded=() # macOS has none
+${bounded[@]+"${bounded[@]}"} bash "$clitest" --progress none --prefix 4 \
+    transcripts.md </dev/null >report 2>&1 &
 group=$!
 wait "$group"
 status=$?
