@@ -36,6 +36,7 @@ make test-$(last) takes
   ONLY=NAME         run one test
   HOSTILE_SEED=N    the hostile run with this seed
   CALM=1            no hostile run
+  SLOW=1            the slow tests too (they wait for seconds to pass)
 endef
 export help
 

@@ -172,7 +172,7 @@ TEST(client, every_attempt_that_fails,
 
     int late = unused_port();
     note("a server that comes up 0.15 s late");
-    struct program *early = start_client("-r", "20", HERE, text_of("%d", late),
+    struct program *early = start_client("-r", "60", HERE, text_of("%d", late),
                                          NULL);
     give_input(early);
     let_pass(0.15);

@@ -80,12 +80,12 @@ TEST(server, every_listening_line,
               "listen().",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     exchange_once(server);
     server = start_server("-a", "127.0.0.1", NULL);
     exchange_once(server);
     int port = unused_port();
-    server = start_server_on(port, NULL, NULL);
+    server = start_server_on(port, NULL);
     if (port_of(server) != port)
         fail_test("Started with -p %d, the server says that it listens on "
                   "port %d.",
@@ -140,6 +140,7 @@ static const struct wrong_usage wrong_usage[] = {
     {"port 65536", {"-p", "65536"}},
     {"port -1", {"-p", "-1"}},
     {"port 4294967296, which is 0 in 32 bits", {"-p", "4294967296"}},
+    {"port 70000, which is 4464 in 16 bits", {"-p", "70000"}},
     {"a port of 20 digits", {"-p", "99999999999999999999"}},
     {"a port that is a word", {"-p", "http"}},
     {"a port with letters behind it", {"-p", "80x"}},
@@ -182,18 +183,17 @@ TEST(server, every_failure_to_start,
      .read = BREAK, .patient = true)
 {
     static const struct wrong_usage addresses[] = {
-        {"a word for an address", {"-p", "0", "-a", "nonsense"}},
-        {"an address with a number over 255", {"-p", "0", "-a", "256.1.1.1"}},
-        {"an empty address", {"-p", "0", "-a", ""}},
-        {"a name, where the address has to be numeric",
-         {"-p", "0", "-a", "localhost"}},
-        {"an address of another machine", {"-p", "0", "-a", "192.0.2.1"}},
+        {"a text that is no address", {"-p", "0", "-a", "a..b"}},
 #if LESSON == 1
         {"an IPv6 address", {"-p", "0", "-a", "::1"}},
 #endif
+        {"an address of another machine", {"-p", "0", "-a", "192.0.2.1"}},
     };
+    size_t count = COUNT(addresses);
+    if (has_address(AF_INET, "192.0.2.1"))
+        count--; /* Linux can be told to let everybody bind any address */
     struct program *server;
-    for (size_t i = 0; i < COUNT(addresses); i++) {
+    for (size_t i = 0; i < count; i++) {
         note("%s:", addresses[i].what);
         server = start_server_with(
             &(struct start){.arguments = addresses[i].arguments});
@@ -228,7 +228,7 @@ TEST(server, every_server_starts_again_on_its_port,
               "use\". SO_REUSEADDR, set before bind(), allows it.",
      .read = BREAK)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     int port = port_of(server);
     let_pass(0.01);
     size_t holds = holdings_of(server).descriptors;
@@ -237,7 +237,7 @@ TEST(server, every_server_starts_again_on_its_port,
     note("the server ends while a connection is open");
     struct peer *open = connect_and_be_accepted(server);
     kill_program(server);
-    server = start_server_on(port, NULL, NULL); /* our end is still open */
+    server = start_server_on(port, NULL); /* our end is still open */
     exchange_once(server);
     wait_for_descriptors(server, holds);
     close_peer(open);
@@ -245,7 +245,7 @@ TEST(server, every_server_starts_again_on_its_port,
     open = connect_and_be_accepted(server);
     kill_program(server);
     close_peer(open);
-    server = start_server_on(port, NULL, NULL);
+    server = start_server_on(port, NULL);
     exchange_once(server);
 }
 
@@ -260,7 +260,7 @@ TEST(server, every_server_survives_clients_that_vanish,
               "EPIPE, ECONNABORTED) ends the whole server.",
      .read = BREAK)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     exchange_once(server);
     static const char *const ways[] = {
         "connects and closes",
@@ -291,9 +291,9 @@ TEST(server, every_server_survives_clients_that_vanish,
             exchange_once(server);
         }
     }
-    note("five clients at once vanish while the server is stopped");
+    note("two clients at once vanish while the server is stopped");
     stop_program(server);
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < 2; i++) {
         struct peer *client = connect_to(server);
         send_request(client);
         reset_peer(client);
@@ -312,8 +312,8 @@ TEST(server, every_client_gets_its_turn,
               "the server serves one client and ends.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
-    struct peer *clients[8];
+    struct program *server = start_server(NULL);
+    struct peer *clients[3]; /* a backlog may be short */
     for (size_t i = 0; i < COUNT(clients); i++)
         clients[i] = connect_to(server);
     for (size_t i = 0; i < COUNT(clients); i++)
@@ -335,7 +335,7 @@ TEST(server, every_server_is_idle_when_nothing_happens,
               "nobody takes care of.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     exchange_once(server);
     struct peer *silent = connect_to(server);
     expect_idle(server, "while one client is connected and silent");
@@ -344,30 +344,36 @@ TEST(server, every_server_is_idle_when_nothing_happens,
     expect_idle(server, "when its clients have gone");
 }
 
-/* Waits until the server holds no more than it did before. */
+/*
+ * Waits until the server holds no more than it did before. A few more it may:
+ * a runtime opens a file or starts a thread for itself, a child that has ended
+ * is waited for at the next occasion. What is lost once for each connection of
+ * a kind is twenty and more.
+ */
 static void expect_released(struct program *server,
                             const struct holdings *before, size_t connections)
 {
+    const size_t few = 10;
     double end = now() + patience();
     struct holdings holds = holdings_of(server);
-    while ((holds.descriptors > before->descriptors ||
-            holds.threads > before->threads ||
-            holds.processes > before->processes) &&
+    while ((holds.descriptors > before->descriptors + few ||
+            holds.threads > before->threads + few ||
+            holds.processes > before->processes + few) &&
            now() < end) {
         let_pass(0.02);
         holds = holdings_of(server);
     }
-    if (holds.descriptors > before->descriptors)
+    if (holds.descriptors > before->descriptors + few)
         fail_test("After %zu more connections, all closed, the server holds "
                   "%zu descriptors, before it held %zu. Each connection's "
                   "descriptor has to be closed on every way out, also when "
                   "something failed.",
                   connections, holds.descriptors, before->descriptors);
-    if (holds.threads > before->threads)
+    if (holds.threads > before->threads + few)
         fail_test("After %zu more connections, all closed, the server has %zu "
                   "threads, before it had %zu.",
                   connections, holds.threads, before->threads);
-    if (holds.processes > before->processes)
+    if (holds.processes > before->processes + few)
         fail_test("After %zu more connections, all closed, the server has %zu "
                   "processes, before it had %zu. Children that have ended "
                   "stay until somebody waits for them (waitpid).",
@@ -381,7 +387,7 @@ TEST(server, every_connection_gives_back_what_it_used,
               "released on every way out.",
      .read = BREAK)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     /* What it keeps for ever it may take with the first few. */
     for (size_t i = 0; i < 5; i++) {
         exchange_once(server);
@@ -410,20 +416,18 @@ TEST(server, every_connection_gives_back_its_memory,
               "way out.",
      .read = BREAK, .patient = true)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     enum { BATCH = 32, BATCHES = 12 };
     size_t held[BATCHES + 1];
     /* One that collects garbage may grow for a while, so growth is a mistake
      * only when it does not end. */
     const size_t suspicious = BATCH * 8192;
-    size_t growing = 0;
     for (size_t batch = 0; batch <= BATCHES; batch++) {
         for (size_t i = 0; i < BATCH; i++)
             exchange_much(connect_to(server));
         held[batch] = holdings_of(server).memory;
         if (batch > 0 && held[batch] < held[batch - 1] + suspicious)
             return;
-        growing += batch > 0;
     }
     fail_test("The server's memory grows with each connection: %zu KiB after "
               "%d of the largest exchanges, %zu KiB after %d, and more after "
@@ -441,7 +445,7 @@ TEST(server, every_server_copes_without_descriptors,
               "one that tries without a pause uses the whole CPU.",
      .read = BREAK, .patient = true)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     exchange_once(server);
     let_pass(0.02);
     size_t descriptors = holdings_of(server).descriptors;

@@ -523,10 +523,12 @@ TEST(server, half_close_of_a_slow_reader, .promise = PROMISE_ECHO,
      .read = CODE)
 {
     struct program *server = start_server(NULL);
-    size_t length = large(1 << 20);
+    /* More than the kernel's buffers hold (4 MiB on Linux), so that some of it
+     * waits in the server. */
+    size_t length = large(6 << 20);
     const unsigned char *bytes = pattern(length, 5);
     struct peer *client = connect_with(
-        server, &(struct connect_options){.receive_buffer = 4096});
+        server, &(struct connect_options){.receive_buffer = 16384});
     size_t sent = send_until_full(client, bytes, length, 0.1);
     half_close(client);
     note("it reads only from here on");
@@ -636,13 +638,15 @@ TEST(server, client_reads_late, .promise = PROMISE_READER,
      .read = CODE)
 {
     struct program *server = start_server(NULL);
-    size_t length = large(2 << 20);
+    size_t length = large(6 << 20);
     const unsigned char *bytes = pattern(length, 6);
     struct peer *client = connect_with(
-        server, &(struct connect_options){.receive_buffer = 4096});
+        server, &(struct connect_options){.receive_buffer = 16384});
     size_t sent = send_until_full(client, bytes, length, 0.15);
     expect_running(server);
-    note("the client begins to read");
+    note("the client begins to read, and sends a little more");
+    if (length > sent + 100000)
+        length = sent + 100000;
     exchange(client, bytes + sent, length - sent, bytes, length);
     half_close(client);
     expect_end_of_file(client);
@@ -829,13 +833,16 @@ TEST(server, idle_with_clients, .promise = PROMISE_REST,
      .read = CODE, .patient = true)
 {
     struct program *server = start_server(NULL);
-    struct peer *silent = connect_to(server);
+    struct peer *silent = connect_with(
+        server, &(struct connect_options){.receive_buffer = 4096});
     send_text(silent, "hello");
     expect_text(silent, "hello");
     struct peer *waits = connect_to(server);
     expect_idle(server, "while one client is silent and another one waits");
     close_peer(waits);
-    size_t length = 4 << 20;
+    send_text(silent, "still here");
+    expect_text(silent, "still here");
+    size_t length = 2 << 20;
     send_until_full(silent, pattern(length, 10), length, 0.05);
     expect_idle(server, "while it waits for a client that does not read");
 }
@@ -850,7 +857,8 @@ TEST(server, idle_with_clients, .promise = PROMISE_REST,
 static struct peer *connect_until_exhausted(struct program *server)
 {
     size_t said = complaint_length(server);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
+        exhaust_descriptors(server); /* again: it may just have closed one */
         struct peer *client = connect_to(server);
         send_text(client, "hello?");
         double until = now() + patience();
@@ -901,7 +909,6 @@ TEST(server, out_of_descriptors, .promise = PROMISE_REST,
     exchange_once(server);
 
     note("now nobody is being served, and somebody comes");
-    exhaust_descriptors(server);
     waits = connect_until_exhausted(server);
     expect_no_spinning(server, "while it has no descriptors left and a "
                                "client waits");
@@ -984,38 +991,37 @@ TEST(server, connections_leave_no_memory_behind, .promise = PROMISE_RELEASE,
               "it has ended.",
      .read = CODE, .patient = true)
 {
-    enum { BATCH = 100, MOST_BATCHES = 12, STEADY = 2 };
+    enum { BATCH = 200, MOST_BATCHES = 12, STEADY = 2 };
+    size_t length = hostile_seed() == 0 ? 4096 : 64;
     struct program *server = start_server(NULL);
-    const unsigned char *bytes = pattern(8192, 11);
+    const unsigned char *bytes = pattern(length, 11);
     exchange_once(server);
     if (holdings_of(server).threads > 1)
-        note("it has several threads when nobody is there: the runtime of "
-             "its language may collect garbage, so only much memory counts");
-    bool collects = holdings_of(server).threads > 1;
+        skip_test("the server has several threads while nobody is there: in "
+                  "a language whose runtime collects garbage, memory says "
+                  "nothing");
     size_t first = 0, last = 0, steady = 0, connections = 0;
-    double until = now() + 1;
+    double until = now() + 20;
 
     /* A server that leaks grows with each batch; another one stays at some
      * size after a while. */
     for (int batch = 0; batch < MOST_BATCHES && steady < STEADY; batch++) {
         for (int i = 0; i < BATCH && now() < until; i++, connections++) {
             struct peer *client = connect_to(server);
-            exchange(client, bytes, 8192, bytes, 8192);
+            send_bytes(client, bytes, length);
             half_close(client);
-            expect_end_of_file(client);
-            close_peer(client);
+            expect_all_back(client, bytes, length);
         }
         size_t memory = holdings_of(server).memory;
         if (batch == 0)
             first = memory;
         else
-            steady = memory <= last + 8192 ? steady + 1 : 0;
+            steady = memory <= last + 4096 ? steady + 1 : 0;
         last = memory;
     }
     note("its memory: %zu KiB at first, %zu KiB after %zu connections",
          first / 1024, last / 1024, connections);
-    size_t tolerated = collects ? (size_t)256 << 20 : (size_t)64 << 10;
-    if (steady < STEADY && connections > 5 * BATCH && last > first + tolerated)
+    if (steady < STEADY && connections >= 5 * BATCH && last > first + 65536)
         fail_test("Expected: the server's memory stays the same, however many "
                   "connections have come and gone.\nIt grew with each %d "
                   "connections: from %zu KiB to %zu KiB after %zu of them, "

@@ -110,8 +110,10 @@ struct row {
         0x80, 0xbf                                                             \
     }
 
+enum { ROWS = 9 };
+
 /* Table 3-7 of the Unicode Standard, "Well-Formed UTF-8 Byte Sequences". */
-static const struct row table_3_7[] = {
+static const struct row table_3_7[ROWS + 1] = {
     {1, {{0x00, 0x7f}}},
     {2, {{0xc2, 0xdf}, ANY_TAIL}},
     {3, {{0xe0, 0xe0}, {0xa0, 0xbf}, ANY_TAIL}},
@@ -124,54 +126,7 @@ static const struct row table_3_7[] = {
     {0},
 };
 
-/* The same with a rule left out each. */
-static const struct row with_overlongs[] = {
-    {1, {{0x00, 0x7f}}},
-    {2, {{0xc0, 0xdf}, ANY_TAIL}},
-    {3, {{0xe0, 0xec}, ANY_TAIL, ANY_TAIL}},
-    {3, {{0xed, 0xed}, {0x80, 0x9f}, ANY_TAIL}},
-    {3, {{0xee, 0xef}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf0, 0xf3}, ANY_TAIL, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf4, 0xf4}, {0x80, 0x8f}, ANY_TAIL, ANY_TAIL}},
-    {0},
-};
-
-static const struct row with_surrogates[] = {
-    {1, {{0x00, 0x7f}}},
-    {2, {{0xc2, 0xdf}, ANY_TAIL}},
-    {3, {{0xe0, 0xe0}, {0xa0, 0xbf}, ANY_TAIL}},
-    {3, {{0xe1, 0xef}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf0, 0xf0}, {0x90, 0xbf}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf1, 0xf3}, ANY_TAIL, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf4, 0xf4}, {0x80, 0x8f}, ANY_TAIL, ANY_TAIL}},
-    {0},
-};
-
-static const struct row above_10ffff[] = {
-    {1, {{0x00, 0x7f}}},
-    {2, {{0xc2, 0xdf}, ANY_TAIL}},
-    {3, {{0xe0, 0xe0}, {0xa0, 0xbf}, ANY_TAIL}},
-    {3, {{0xe1, 0xec}, ANY_TAIL, ANY_TAIL}},
-    {3, {{0xed, 0xed}, {0x80, 0x9f}, ANY_TAIL}},
-    {3, {{0xee, 0xef}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf0, 0xf0}, {0x90, 0xbf}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf1, 0xf7}, ANY_TAIL, ANY_TAIL, ANY_TAIL}},
-    {0},
-};
-
-static const struct row f4_unbounded[] = {
-    {1, {{0x00, 0x7f}}},
-    {2, {{0xc2, 0xdf}, ANY_TAIL}},
-    {3, {{0xe0, 0xe0}, {0xa0, 0xbf}, ANY_TAIL}},
-    {3, {{0xe1, 0xec}, ANY_TAIL, ANY_TAIL}},
-    {3, {{0xed, 0xed}, {0x80, 0x9f}, ANY_TAIL}},
-    {3, {{0xee, 0xef}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf0, 0xf0}, {0x90, 0xbf}, ANY_TAIL, ANY_TAIL}},
-    {4, {{0xf1, 0xf4}, ANY_TAIL, ANY_TAIL, ANY_TAIL}},
-    {0},
-};
-
-/* Only the pattern of the first bits: every lead byte, any tail. */
+/* What the first bits say about the length, and no more. */
 static const struct row lengths_alone[] = {
     {1, {{0x00, 0x7f}}},
     {2, {{0xc0, 0xdf}, ANY_TAIL}},
@@ -180,31 +135,12 @@ static const struct row lengths_alone[] = {
     {0},
 };
 
-#define ANY_BYTE                                                               \
-    {                                                                          \
-        0x00, 0xff                                                             \
-    }
-
-/* The lead byte is judged, the others are not. */
-static const struct row tails_unchecked[] = {
-    {1, {{0x00, 0x7f}}},
-    {2, {{0xc2, 0xdf}, ANY_BYTE}},
-    {3, {{0xe0, 0xef}, ANY_BYTE, ANY_BYTE}},
-    {4, {{0xf0, 0xf4}, ANY_BYTE, ANY_BYTE, ANY_BYTE}},
-    {0},
-};
-
-/* The first bytes as the table has them, later tails anything. */
-static const struct row second_checked[] = {
+/* The same, with the lead bytes that no character has left out. */
+static const struct row leads_and_lengths[] = {
     {1, {{0x00, 0x7f}}},
     {2, {{0xc2, 0xdf}, ANY_TAIL}},
-    {3, {{0xe0, 0xe0}, {0xa0, 0xbf}, ANY_BYTE}},
-    {3, {{0xe1, 0xec}, ANY_TAIL, ANY_BYTE}},
-    {3, {{0xed, 0xed}, {0x80, 0x9f}, ANY_BYTE}},
-    {3, {{0xee, 0xef}, ANY_TAIL, ANY_BYTE}},
-    {4, {{0xf0, 0xf0}, {0x90, 0xbf}, ANY_BYTE, ANY_BYTE}},
-    {4, {{0xf1, 0xf3}, ANY_TAIL, ANY_BYTE, ANY_BYTE}},
-    {4, {{0xf4, 0xf4}, {0x80, 0x8f}, ANY_BYTE, ANY_BYTE}},
+    {3, {{0xe0, 0xef}, ANY_TAIL, ANY_TAIL}},
+    {4, {{0xf0, 0xf4}, ANY_TAIL, ANY_TAIL, ANY_TAIL}},
     {0},
 };
 
@@ -212,11 +148,12 @@ static const struct row second_checked[] = {
 enum treatment {
     ONE_EACH_SUBPART, /* as the contract has it */
     ONE_EACH_BYTE,
-    ONE_EACH_RUN,       /* one for all that stand together */
-    ONE_EACH_SEQUENCE,  /* one for what the first byte announces */
-    ONE_EACH_SURROGATE, /* the same for surrogates alone */
-    SWALLOW_THE_NEXT,   /* the byte that cuts a sequence off is lost with it */
-    SKIP_AS_ANNOUNCED,  /* as many bytes are lost as the first announces */
+    ONE_EACH_RUN,            /* one for all that stand together */
+    ONE_EACH_SEQUENCE,       /* one for what the first byte announces */
+    ONE_EACH_LEAD_AND_TAILS, /* the same, but not for C0, C1, F5 to F7 */
+    ONE_EACH_SURROGATE,      /* the same for surrogates alone */
+    SWALLOW_THE_NEXT,  /* the byte that cuts a sequence off is lost with it */
+    SKIP_AS_ANNOUNCED, /* as many bytes are lost as the first announces */
     LEFT_OUT,
     LEFT_AS_IT_IS,
     QUESTION_MARK,
@@ -280,6 +217,11 @@ static size_t take(const struct row *table, enum treatment treatment,
         taken = together(lengths_alone, bytes, length, &is_sequence);
         break;
     }
+    case ONE_EACH_LEAD_AND_TAILS: {
+        bool is_sequence;
+        taken = together(leads_and_lengths, bytes, length, &is_sequence);
+        break;
+    }
     case ONE_EACH_SURROGATE: {
         bool is_sequence;
         if (bytes[0] == 0xed)
@@ -287,7 +229,7 @@ static size_t take(const struct row *table, enum treatment treatment,
         break;
     }
     case SWALLOW_THE_NEXT:
-        if (announced(bytes[0]) > 1 && taken < length)
+        if (bytes[0] >= 0xc2 && bytes[0] <= 0xf4 && taken < length)
             taken++;
         break;
     case SKIP_AS_ANNOUNCED:
@@ -350,59 +292,103 @@ static void add_character(struct text *text, uint32_t code_point)
 
 /* ------------------------------------------------- which mistake it may be */
 
+/* What a server that makes the mistake has in place of the table. */
 struct mistake {
-    const struct row *table;
-    enum treatment treatment;
     const char *cause;
+    enum treatment treatment;
+    struct {
+        size_t row, at;     /* this range of the table (rows from 0) ... */
+        struct range range; /* ... is this one */
+    } changes[3];
+    struct row more;         /* and a row more */
+    size_t unchecked_from;   /* bytes from this one on may be anything */
+    const struct row *table; /* or another table at all */
 };
 
 static const struct mistake mistakes[] = {
-    {table_3_7, ONE_EACH_BYTE,
-     "The server puts one U+FFFD for each byte that is no UTF-8. An unfinished "
-     "sequence such as E1 80 is one maximal subpart and gets one."},
-    {table_3_7, ONE_EACH_RUN,
-     "The server puts one U+FFFD for all the bytes that are no UTF-8 and stand "
-     "together. Each maximal subpart gets its own."},
-    {table_3_7, ONE_EACH_SEQUENCE,
-     "The server puts one U+FFFD for everything that the first byte "
-     "announces, and finds out afterwards that the sequence is overlong, a "
-     "surrogate or too large. After E0, ED, F0 and F4 the second byte "
-     "decides: where it does not fit, the first stands alone."},
-    {table_3_7, ONE_EACH_SURROGATE,
-     "The server puts one U+FFFD for all three bytes of a surrogate (ED "
+    {"The server puts one U+FFFD for each byte that is no UTF-8. An unfinished "
+     "sequence such as E1 80 is one maximal subpart and gets one.",
+     .treatment = ONE_EACH_BYTE},
+    {"The server puts one U+FFFD for all the bytes that are no UTF-8 and stand "
+     "together. Each maximal subpart gets its own.",
+     .treatment = ONE_EACH_RUN},
+    {"The server puts one U+FFFD for everything that the first byte announces, "
+     "and finds out afterwards that the sequence is overlong, a surrogate or "
+     "too large. After E0, ED, F0 and F4 the second byte decides: where it "
+     "does not fit, the first stands alone.",
+     .treatment = ONE_EACH_SEQUENCE},
+    {"The server takes a lead byte and the bytes 80..BF behind it together, "
+     "and finds out afterwards that the sequence is overlong, a surrogate or "
+     "too large: one U+FFFD for all of it. After E0, ED, F0 and F4 the second "
+     "byte decides: where it does not fit, the first stands alone.",
+     .treatment = ONE_EACH_LEAD_AND_TAILS},
+    {"The server puts one U+FFFD for all three bytes of a surrogate (ED "
      "A0..BF 80..BF; Java's decoder does so). ED is followed by 80..9F only: "
-     "where it is not, it stands alone, and so does each byte behind it."},
-    {table_3_7, SWALLOW_THE_NEXT,
-     "The byte that cuts a sequence off is lost with it. It begins something "
-     "new: look at it again after the U+FFFD."},
-    {table_3_7, SKIP_AS_ANNOUNCED,
-     "After an ill-formed sequence the server skips as many bytes as the "
-     "first one announced, good ones too."},
-    {table_3_7, LEFT_OUT,
-     "The server leaves ill-formed bytes out, where U+FFFD should stand."},
-    {table_3_7, LEFT_AS_IT_IS,
-     "The server sends ill-formed bytes back as they came, like an echo."},
-    {table_3_7, QUESTION_MARK,
-     "The server puts '?' where U+FFFD (EF BF BD) should stand."},
-    {with_overlongs, ONE_EACH_SUBPART,
-     "The server takes overlong sequences (C0, C1, E0 80..9F, F0 80..8F) for "
-     "characters."},
-    {with_surrogates, ONE_EACH_SUBPART,
-     "The server takes surrogates (ED A0..BF) for characters."},
-    {above_10ffff, ONE_EACH_SUBPART,
-     "The server takes numbers above 10FFFF (F4 90..BF, F5..F7) for "
-     "characters."},
-    {f4_unbounded, ONE_EACH_SUBPART,
-     "The server takes numbers above 10FFFF (F4 90..BF) for characters."},
-    {lengths_alone, ONE_EACH_SUBPART,
-     "The server looks only at how many bytes the first one announces: "
-     "overlongs, surrogates and numbers above 10FFFF pass."},
-    {tails_unchecked, ONE_EACH_SUBPART,
-     "The server does not look whether the bytes behind the first are 80..BF."},
-    {second_checked, ONE_EACH_SUBPART,
-     "The server checks the second byte of a sequence, but not whether those "
-     "behind it are 80..BF."},
+     "where it is not, it stands alone, and so does each byte behind it.",
+     .treatment = ONE_EACH_SURROGATE},
+    {"The byte that cuts a sequence off is lost with it. It begins something "
+     "new: look at it again after the U+FFFD.",
+     .treatment = SWALLOW_THE_NEXT},
+    {"After an ill-formed sequence the server skips as many bytes as the "
+     "first one announced, good ones too.",
+     .treatment = SKIP_AS_ANNOUNCED},
+    {"The server leaves ill-formed bytes out, where U+FFFD should stand.",
+     .treatment = LEFT_OUT},
+    {"The server sends ill-formed bytes back as they came, like an echo.",
+     .treatment = LEFT_AS_IT_IS},
+    {"The server puts '?' where U+FFFD (EF BF BD) should stand.",
+     .treatment = QUESTION_MARK},
+    {"The server takes overlong sequences of two bytes (C0, C1) for "
+     "characters.",
+     .changes = {{1, 0, {0xc0, 0xdf}}}},
+    {"The server takes overlong sequences of three bytes (E0 80..9F) for "
+     "characters.",
+     .changes = {{2, 1, {0x80, 0xbf}}}},
+    {"The server takes overlong sequences of four bytes (F0 80..8F) for "
+     "characters.",
+     .changes = {{6, 1, {0x80, 0xbf}}}},
+    {"The server takes overlong sequences (C0, C1, E0 80..9F, F0 80..8F) for "
+     "characters.",
+     .changes = {{1, 0, {0xc0, 0xdf}},
+                 {2, 1, {0x80, 0xbf}},
+                 {6, 1, {0x80, 0xbf}}}},
+    {"The server takes surrogates (ED A0..BF) for characters.",
+     .changes = {{4, 1, {0x80, 0xbf}}}},
+    {"The server takes numbers above 10FFFF (F4 90..BF) for characters.",
+     .changes = {{8, 1, {0x80, 0xbf}}}},
+    {"The server takes numbers above 10FFFF (F5..F7) for characters.",
+     .more = {4, {{0xf5, 0xf7}, ANY_TAIL, ANY_TAIL, ANY_TAIL}}},
+    {"The server takes numbers above 10FFFF (F4 90..BF, F5..F7) for "
+     "characters.",
+     .changes = {{8, 1, {0x80, 0xbf}}},
+     .more = {4, {{0xf5, 0xf7}, ANY_TAIL, ANY_TAIL, ANY_TAIL}}},
+    {"The server looks only at how many bytes the first one announces: "
+     "overlongs, surrogates and numbers above 10FFFF pass.",
+     .table = lengths_alone},
+    {"The server does not look whether the bytes behind the first are 80..BF.",
+     .unchecked_from = 1},
+    {"The server checks the second byte of a sequence, but not whether those "
+     "behind it are 80..BF.",
+     .unchecked_from = 2},
 };
+
+/* What a server that makes the mistake sends back. */
+static void decode_with(const struct mistake *mistake, const struct text *text,
+                        struct text *result)
+{
+    struct row table[ROWS + 2] = {0};
+    memcpy(table, table_3_7, sizeof table_3_7);
+    for (size_t i = 0; i < 3 && mistake->changes[i].range.high > 0; i++)
+        table[mistake->changes[i].row].at[mistake->changes[i].at] =
+            mistake->changes[i].range;
+    table[ROWS] = mistake->more;
+    for (struct row *row = table; row->length > 0; row++)
+        for (size_t at = mistake->unchecked_from; at > 0 && at < row->length;
+             at++)
+            row->at[at] = (struct range){0x00, 0xff};
+    decode(mistake->table ? mistake->table : table, mistake->treatment, text,
+           result);
+}
 
 static bool same(const struct text *text, const void *bytes, size_t length)
 {
@@ -442,14 +428,23 @@ static void read_as_latin_1(const struct text *text, struct text *result)
         add_character(result, text->bytes[i]);
 }
 
+static const char early_close[] =
+    "The server closed before the client had ended its side: it takes "
+    "something else for the end of the text, a newline, a pause, a full "
+    "buffer, or whatever one recv() brings. Only recv() == 0 says so.";
+
+static const char same_text_two_answers[] =
+    "The same text gave two answers. Something is left over from the "
+    "connection before: each starts with an empty decoder. Or it depends on "
+    "how the network cuts the text: what recv() brings is not decoded on its "
+    "own.";
+
 /* The cause of a wrong answer, or NULL when it is none that is known. */
 static const char *recognise(const struct text *sent,
                              const struct received *came)
 {
     static struct text right, wrong;
     mend(sent, &right);
-    if (came->length == 0)
-        return NULL; /* nothing at all: no matter of decoding */
     leave_out(&right, "\xef\xbb\xbf", 3, &wrong);
     if (same(&wrong, came->bytes, came->length))
         return "The server takes U+FEFF out. It is a character like any other, "
@@ -462,6 +457,17 @@ static const char *recognise(const struct text *sent,
                "it. It is a character like any other: some decoders have to be "
                "told so (Python: utf-8, not utf-8-sig; TextDecoder: "
                "ignoreBOM).";
+    if (came->length < right.length && right.bytes[came->length] == '\0' &&
+        memcmp(right.bytes, came->bytes, came->length) == 0)
+        return "The answer ends where a U+0000 stands in it: strlen(), "
+               "strcpy() and printf(\"%s\") take it for the end of a string. "
+               "It is a character like any other.";
+    if (came->was_reset)
+        return early_close;
+    if (came->length == 0)
+        return "The server closes without an answer, as if the text were too "
+               "long or something had failed. Up to 65,536 bytes may come in, "
+               "however many go out.";
     leave_out(&right, "", 1, &wrong);
     if (same(&wrong, came->bytes, came->length))
         return "The server drops U+0000.";
@@ -478,7 +484,7 @@ static const char *recognise(const struct text *sent,
     const char *cause = NULL;
     size_t count = 0;
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
-        decode(mistakes[i].table, mistakes[i].treatment, sent, &wrong);
+        decode_with(&mistakes[i], sent, &wrong);
         if (same(&wrong, came->bytes, came->length)) {
             cause = mistakes[i].cause;
             count++;
@@ -633,6 +639,11 @@ static void check_text(struct program *server, const struct text *text,
                 usual_cause(cause);
             expect_mended(server, &part);
             note("That came back right. The whole text once more:");
+            if (cause == NULL)
+                cause = "What stands around it matters, then: here a read of "
+                        "the server's ends, or its buffer does. What the "
+                        "decoder knows of an unfinished character has to "
+                        "last until the next bytes come.";
         }
     }
     if (cause != NULL)
@@ -648,6 +659,7 @@ static void check_text(struct program *server, const struct text *text,
                   "The server closed it while bytes were still to be read.",
                   what);
     expect_mended(server, text);
+    usual_cause(came.was_reset ? early_close : same_text_two_answers);
     fail_test("%s: the answer was wrong at byte %zu the first time (%zu bytes "
               "came, %zu were expected%s), and right the second time. What a "
               "text becomes may not depend on how the network cuts it, nor on "
@@ -668,15 +680,17 @@ static void add_case(struct program *server, struct text *cases,
     add_byte(cases, '|');
 }
 
+/* What the tests of every-server.c exchange is plain ASCII: they are not about
+ * characters. */
 void send_request(struct peer *client)
 {
-    send_text(client, "gr\xc3\xbc\xc3\x9f dich, \xf0\x9f\x8c\x8d");
+    send_text(client, "hello, server");
     half_close(client);
 }
 
 void expect_answer(struct peer *client)
 {
-    expect_text(client, "gr\xc3\xbc\xc3\x9f dich, \xf0\x9f\x8c\x8d");
+    expect_text(client, "hello, server");
     expect_end_of_file(client);
 }
 
@@ -684,12 +698,11 @@ void exchange_much(struct peer *client)
 {
     static struct text text;
     if (text.length == 0)
-        add_times(&text, LIMIT / 4, "\xf0\x9f\x8c\x8d");
+        add_times(&text, 65000, "m");
     struct received came = send_and_collect(client, text.bytes, text.length,
                                             true, 2 * LIMIT);
     if (!same(&text, came.bytes, came.length) || !came.ended)
-        fail_test("65,536 bytes of four-byte characters were sent, but %zu "
-                  "bytes came back%s.",
+        fail_test("65,000 letters were sent, but %zu bytes came back%s.",
                   came.length, came.ended ? "" : " and no end of file");
     close_peer(client);
 }
@@ -714,7 +727,7 @@ TEST(server, well_formed_text_comes_back,
               "which are well-formed.",
      .read = IDEA)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
 
     static const uint32_t boundaries[] = {
@@ -837,7 +850,7 @@ TEST(server, each_maximal_subpart_becomes_one_replacement,
               "90..BF, after F4 only 80..8F may come.",
      .read = IDEA)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
 
     /* All of them together say most about which mistake it is; then each
@@ -866,7 +879,7 @@ TEST(server, every_pair_of_bytes_is_judged_by_the_table,
               "missing.",
      .read = IDEA)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
     static const char pairs[] = "all pairs of bytes with '|' between";
     static const char longer[] =
@@ -913,7 +926,7 @@ TEST(server, a_text_that_ends_within_a_character,
               "its decoder still holds when recv returns 0.",
      .read = IDEA)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
     static const char *const whole[] = {
         "c2 80",       "df bf",       "e0 a0 80",    "e1 80 80",
@@ -988,6 +1001,7 @@ static void check_pieces(struct program *server, const struct text *text,
     mend(text, &right);
     struct peer *client = connect_to(server);
     size_t sent = 0;
+    usual_cause(early_close);
     for (size_t i = 0; i <= count; i++) {
         size_t end = i < count ? begins[i] : text->length;
         send_bytes(client, text->bytes + sent, end - sent);
@@ -995,6 +1009,7 @@ static void check_pieces(struct program *server, const struct text *text,
         if (i < count)
             wait_until_read(client);
     }
+    usual_cause(NULL);
     half_close(client);
     struct received came = send_and_collect(client, NULL, 0, false,
                                             right.length + 1000);
@@ -1037,7 +1052,7 @@ TEST(server, the_network_cuts_anywhere,
               "has seen.",
      .read = IDEA)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
     /* Characters of each length, an unfinished sequence of each length before
      * a letter and before another, what begins like a character and is none,
@@ -1064,6 +1079,7 @@ TEST(server, the_network_cuts_anywhere,
                 "come. Only the client's half-close ends the text.");
     struct peer *client = connect_to(server);
     send_bytes(client, "h\xc3", 2);
+    note("a pause");
     let_pass(hostile_seed() == 0 ? 0.3 : 0.05);
     char bytes[8];
     ssize_t length = receive_some(client, bytes, 1, 0.01);
@@ -1091,7 +1107,7 @@ TEST(server, any_text_in_any_pieces,
               "handled wrongly: often the end of the server's own buffer.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
     uint64_t state = 3;
     static const char *const pieces[] = {"a",
@@ -1142,7 +1158,7 @@ TEST(server, text_of_65536_bytes, .promise = "At most 65,536 bytes come in.",
               "answer is not sent: send may take fewer bytes than asked.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text;
     static const struct {
         const char *what, *before, *again, *after;
@@ -1247,9 +1263,9 @@ TEST(server, a_client_that_reads_late,
               "poll() or a blocking send() waits.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text, right, came;
-    add_times(&text, LIMIT, "\xfe");
+    add_times(&text, 60000, "\xfe");
     mend(&text, &right);
     int line = connect_over_a_thin_line(server);
     size_t sent = 0;
@@ -1281,8 +1297,12 @@ TEST(server, a_client_that_reads_late,
                       came.length, right.length, patience());
     }
     close(line);
+    if (came.length == 0)
+        usual_cause("The server closes without an answer, as if the text were "
+                    "too long. Up to 65,536 bytes may come in, however many "
+                    "go out.");
     if (!same(&right, came.bytes, came.length))
-        fail_test("65,536 bytes that are no UTF-8 were sent. %zu bytes came "
+        fail_test("60,000 bytes that are no UTF-8 were sent. %zu bytes came "
                   "back, then end of file; %zu were expected, and byte %zu is "
                   "the first that differs.",
                   came.length, right.length,
@@ -1300,7 +1320,7 @@ TEST(server, empty_text,
               "empty text for a failure.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     for (size_t i = 0; i < 3; i++) {
         struct peer *client = connect_to(server);
         half_close(client);
@@ -1318,7 +1338,7 @@ TEST(server, it_closes_and_serves_the_next,
               "next one, although the exchange is over.",
      .read = CODE)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     struct peer *earlier[5];
     for (size_t i = 0; i < COUNT(earlier); i++) {
         earlier[i] = connect_to(server);
@@ -1338,7 +1358,7 @@ TEST(server, it_closes_and_serves_the_next,
     exchange_once(server);
     static struct text text;
     empty(&text);
-    add_times(&text, LIMIT, "\xff");
+    add_times(&text, LIMIT, "z");
     client = connect_to(server);
     send_bytes(client, text.bytes, text.length);
     half_close(client);
@@ -1426,7 +1446,7 @@ TEST(server, more_than_65536_bytes,
               "stops would fill its memory.",
      .read = BREAK)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     static struct text text, right, before;
     static const struct {
         const char *what, *again;
@@ -1473,10 +1493,14 @@ TEST(server, more_than_65536_bytes,
         struct received came = send_and_collect(
             client, text.bytes + first, text.length - first,
             texts[i].half_close, right.length + 1000);
+        usual_cause("The server waits for the end of the input before it "
+                    "looks at the length, or does not close when it is too "
+                    "long.");
         if (!came.ended)
             fail_test("%s: the server should close the connection. It is "
                       "still open after %g s; %zu bytes came back.",
                       texts[i].what, patience(), came.length);
+        usual_cause(NULL);
         if (came.length >= right.length)
             fail_test("%s: the server should close without having sent all, "
                       "but all of the text came back (%zu bytes).",
@@ -1511,7 +1535,7 @@ TEST(server, a_client_that_never_stops_sending,
               "goes on sending keeps it for ever.",
      .read = BREAK, .patient = true)
 {
-    struct program *server = start_server(NULL, NULL);
+    struct program *server = start_server(NULL);
     struct peer *endless = connect_to(server);
     static struct text text;
     add_times(&text, 2 * LIMIT, "x");
@@ -1526,6 +1550,8 @@ TEST(server, a_client_that_never_stops_sending,
     size_t came = 0;
     while (!served && now() - began < 5 + patience()) {
         char byte;
+        if (has_ended(server))
+            expect_running(server);
         send(descriptor_of(endless), text.bytes, 1000,
              MSG_NOSIGNAL | MSG_DONTWAIT);
         while (recv(descriptor_of(endless), &byte, 1,
@@ -1626,38 +1652,35 @@ static void check_text_as_it_is(const struct text *text, const char *what)
 {
     struct listener *listener = listen_here();
     note("standard input is %s", what);
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     check_client(listener, client, text, text, text, text);
     close_listener(listener);
 }
 
 void give_input(struct program *client)
 {
-    type_text(client, "gr\xc3\xbc\xc3\x9f dich\n");
+    type_text(client, "hello, server\n");
     end_input(client);
-}
-
-void converse(struct program *client, struct peer *server_side)
-{
-    expect_text(server_side, "gr\xc3\xbc\xc3\x9f dich\n");
-    expect_half_close(server_side);
-    expect_running(client);
-    send_text(server_side, "gr\xc3\xbc\xc3\x9f zur\xc3\xbc"
-                           "ck\n");
-    close_peer(server_side);
-    expect_output_text(client, "gr\xc3\xbc\xc3\x9f zur\xc3\xbc"
-                               "ck\n");
-    expect_exit(client, 0);
-    expect_output_end(client);
 }
 
 void answer_and_close(struct peer *server_side)
 {
-    expect_text(server_side, "gr\xc3\xbc\xc3\x9f dich\n");
+    expect_text(server_side, "hello, server\n");
     expect_half_close(server_side);
-    send_text(server_side, "gr\xc3\xbc\xc3\x9f zur\xc3\xbc"
-                           "ck\n");
+    send_text(server_side, "hello yourself\n");
     close_peer(server_side);
+}
+
+void converse(struct program *client, struct peer *server_side)
+{
+    expect_text(server_side, "hello, server\n");
+    expect_half_close(server_side);
+    expect_running(client);
+    send_text(server_side, "hello yourself\n");
+    close_peer(server_side);
+    expect_output_text(client, "hello yourself\n");
+    expect_exit(client, 0);
+    expect_output_end(client);
 }
 
 TEST(client, input_goes_out_as_it_is,
@@ -1696,7 +1719,7 @@ TEST(client, input_goes_out_as_it_is,
     mend(&text, &mended);
     struct listener *listener = listen_here();
     note("standard input is all 256 bytes and much that is no UTF-8");
-    check_client(listener, start_client_to(listener, NULL, NULL), &text, &text,
+    check_client(listener, start_client_to(listener, NULL), &text, &text,
                  &mended, &mended);
     empty(&text);
     empty(&mended);
@@ -1710,7 +1733,7 @@ TEST(client, empty_input,
      .read = CODE)
 {
     struct listener *listener = listen_here();
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     end_input(client);
     struct peer *peer = NULL;
     double end = now() + patience();
@@ -1747,7 +1770,7 @@ TEST(client, input_and_answer_in_pieces,
 {
     struct listener *listener = listen_here();
     note("the input comes in pieces");
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     static const char *const pieces[] = {"one\n", "tw", "o \xf0\x9f", "\x98",
                                          "\x80\nthree"};
     for (size_t i = 0; i < COUNT(pieces); i++) {
@@ -1769,7 +1792,7 @@ TEST(client, input_and_answer_in_pieces,
     expect_output_end(client);
 
     note("more comes back than was sent, with pauses");
-    client = start_client_to(listener, NULL, NULL);
+    client = start_client_to(listener, NULL);
     type_text(client, "\xff\xff");
     end_input(client);
     peer = accept_client(listener);
@@ -1786,7 +1809,7 @@ TEST(client, input_and_answer_in_pieces,
     expect_output_end(client);
 
     note("fewer bytes come back than were sent");
-    client = start_client_to(listener, NULL, NULL);
+    client = start_client_to(listener, NULL);
     type_text(client, "a word or two\n");
     end_input(client);
     peer = accept_client(listener);
@@ -1817,8 +1840,8 @@ TEST(client, much_input,
     make_thin(listener);
     note("200,000 bytes, over a thin line, to a server that takes all and "
          "then answers");
-    check_client(listener, start_client_to(listener, NULL, NULL), &text, &text,
-                 &text, &text);
+    check_client(listener, start_client_to(listener, NULL), &text, &text, &text,
+                 &text);
     listener = listen_here();
 
     /* As much as a server has to take. */
@@ -1826,14 +1849,14 @@ TEST(client, much_input,
     add_times(&text, LIMIT, "\xfe");
     mend(&text, &mended);
     note("65,536 bytes that are no UTF-8: 196,608 come back");
-    check_client(listener, start_client_to(listener, NULL, NULL), &text, &text,
+    check_client(listener, start_client_to(listener, NULL), &text, &text,
                  &mended, &mended);
 
     /* A server that answers while it reads. */
     empty(&text);
     add_times(&text, LIMIT / 4, "\xf0\x9f\x98\x80");
     note("65,536 bytes, to a server that answers while it reads");
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     type_and_end(client, text.bytes, text.length);
     struct peer *peer = accept_client(listener);
     static char bytes[LIMIT];
@@ -1966,7 +1989,7 @@ TEST(client, escapes,
         add_string(&typed, text_of("%s\n", escapes[i].typed));
         add_string(&sent, text_of("%s\n", escapes[i].sent));
     }
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     note("the client gets %zu lines, each with an escape or something "
          "that looks like one",
          COUNT(escapes));
@@ -1987,7 +2010,7 @@ TEST(client, escapes,
             empty(&sent);
             add_string(&typed, escapes[i].typed);
             add_string(&sent, escapes[i].sent);
-            client = start_client_to(listener, NULL, NULL);
+            client = start_client_to(listener, NULL);
             check_client(listener, client, &typed, &sent, &sent, &sent);
         }
         fail_test("Something in a text of %zu lines went out wrong, from byte "
@@ -2004,7 +2027,7 @@ TEST(client, escapes,
     empty(&sent);
     add_string(&typed, "a\\u{0}b\\u{000000}c");
     add(&sent, "a\0b\0c", 5);
-    client = start_client_to(listener, NULL, NULL);
+    client = start_client_to(listener, NULL);
     check_client(listener, client, &typed, &sent, &sent, &sent);
     empty(&typed);
     empty(&sent);
@@ -2035,12 +2058,12 @@ TEST(client, escapes_at_the_end_and_in_pieces,
         empty(&sent);
         add_string(&typed, at_the_end[i].typed);
         add_string(&sent, at_the_end[i].sent);
-        check_client(listener, start_client_to(listener, NULL, NULL), &typed,
-                     &sent, &sent, &sent);
+        check_client(listener, start_client_to(listener, NULL), &typed, &sent,
+                     &sent, &sent);
     }
 
     note("a byte at a time: a\\u{e9}b\\u{1F600}c\\u{41");
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     static const char slow[] = "a\\u{e9}b\\u{1F600}c\\u{41";
     for (size_t i = 0; i < sizeof slow - 1; i++) {
         type_bytes(client, slow + i, 1);
@@ -2069,7 +2092,7 @@ TEST(client, escapes_at_the_end_and_in_pieces,
             add_string(&sent, "a");
         }
     }
-    client = start_client_to(listener, NULL, NULL);
+    client = start_client_to(listener, NULL);
     type_and_end(client, typed.bytes, typed.length);
     peer = accept_client(listener);
     expect_text_sent(peer, &sent);
@@ -2194,7 +2217,7 @@ TEST(client, escapes_that_are_no_character,
         add_string(&typed, " and more\nand a last line\n");
 
         struct listener *listener = listen_here();
-        struct program *client = start_client_to(listener, NULL, NULL);
+        struct program *client = start_client_to(listener, NULL);
         type_and_end(client, typed.bytes, typed.length);
         expect_refusal(listener, client);
         close_listener(listener);
@@ -2233,7 +2256,7 @@ TEST(client, escapes_that_are_no_character,
         add_times(&typed, longer[i].lines, "fifteen letters");
         add_string(&typed, "\n\\u{D801}");
         struct listener *listener = listen_here();
-        struct program *client = start_client_to(listener, NULL, NULL);
+        struct program *client = start_client_to(listener, NULL);
         type_and_end(client, typed.bytes, typed.length);
         expect_refusal(listener, client);
         close_listener(listener);
@@ -2397,7 +2420,7 @@ TEST(client, server_that_breaks_off,
     struct listener *listener = listen_here();
 
     note("the server resets when the text has come");
-    struct program *client = start_client_to(listener, NULL, NULL);
+    struct program *client = start_client_to(listener, NULL);
     type_text(client, "a text\n");
     end_input(client);
     struct peer *peer = accept_client(listener);
@@ -2411,7 +2434,7 @@ TEST(client, server_that_breaks_off,
                   "server has done with the text.");
 
     note("the server closes without having read the text");
-    client = start_client_to(listener, NULL, NULL);
+    client = start_client_to(listener, NULL);
     type_text(client, "a text\n");
     end_input(client);
     peer = accept_client(listener);
@@ -2423,7 +2446,7 @@ TEST(client, server_that_breaks_off,
     expect_complaint(client, "that the server closed the connection");
 
     note("the server resets in the middle of its answer");
-    client = start_client_to(listener, NULL, NULL);
+    client = start_client_to(listener, NULL);
     type_text(client, "a text\n");
     end_input(client);
     peer = accept_client(listener);
@@ -2487,7 +2510,7 @@ static enum round play_silent_servers(const struct text *text)
         if (i == 2)
             make_thin(listener);
         clients[i] = servers[i].seconds == NULL
-                         ? start_client_to(listener, NULL, NULL)
+                         ? start_client_to(listener, NULL)
                          : start_client_to(listener, "-t", servers[i].seconds,
                                            "-r", "0", NULL);
         if (i == 2) {

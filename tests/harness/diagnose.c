@@ -78,7 +78,8 @@ static void diagnose_missing_end(struct bytes *text, const struct difference *d,
                             "behind it does not come.");
     if (ending == RESET)
         append_format(text, " The connection ended with a reset: the program "
-                            "closed while bytes for it were unread, or died.");
+                            "closed while bytes for it were unread (or with "
+                            "SO_LINGER at 0), or it died.");
 }
 
 /* All that was expected came, and then more. */
@@ -216,6 +217,10 @@ static void diagnose_changed(struct bytes *text, const struct difference *d)
         append_format(text, " The highest bit is gone: seven bits were kept.");
     else if (isalpha(wanted) && got == (wanted ^ 0x20))
         append_format(text, " Upper and lower case were exchanged.");
+    else if (d->at > 0 && d->at < 64 && got == d->all[0])
+        append_format(text, " That is the first byte again: was the rest "
+                            "sent from the beginning of the buffer, and not "
+                            "from where the last call stopped?");
     else if (got == 0)
         append_format(text, " A NUL stands where a byte should be: memory "
                             "that was not filled was sent.");

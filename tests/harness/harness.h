@@ -32,7 +32,8 @@ struct test_info {
     const char *promise; /* the sentence of the contract, word by word */
     const char *cause;   /* why a program usually breaks it */
     const char *read;    /* which heading of which README explains it */
-    bool patient;        /* it has to wait a second or more: one seed only */
+    bool patient;        /* it waits for time to pass: one seed only */
+    bool slow;           /* it waits for a second or more: see run_test() */
     const char *file;    /* where it stands; TEST fills this in */
     int line;
 };
@@ -57,6 +58,9 @@ struct test_info {
     }                                                                          \
     static void suite##_##name##_body(void)
 
+/* Runs the body, calm or hostile, as TEST says. With LEAVE_OUT_SLOW in the
+ * environment a slow test is skipped: whoever changes a lesson wants a verdict
+ * at once, and gets these from `make test`. */
 void run_test(const char *suite, const char *name, const struct test_info *info,
               void (*body)(void));
 

@@ -58,6 +58,7 @@ struct program {
     int status;  /* from waitpid */
     bool killed; /* by kill_program, or a signal from the test */
     bool end_expected;
+    bool did_well;             /* ended with the status that was expected */
     bool group_ended;          /* by end_program, its children too */
     int input, output, errors; /* our ends of the pipes, -1: closed */
     int blocked_output;        /* OUTPUT_BLOCKED: not read yet */
@@ -101,6 +102,9 @@ void release_group(pid_t group);
 /* ----------------------------------------------------------------- network */
 
 void close_all_sockets(void);
+
+/* A port number with its two bytes exchanged. */
+int exchange_bytes(int port);
 
 /* ------------------------------------------------------------- observation */
 

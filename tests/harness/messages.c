@@ -539,13 +539,44 @@ static const char *about_the_rest(struct channel *channel)
                    missing, meaning);
 }
 
+/* When the server is silent: asks it once more, and tells what that shows. */
+static const char *ask_once_more(struct channel *channel)
+{
+    size_t before = channel->came.length - channel->taken;
+    struct stretch request = {.framing = channel->framing};
+    if (channel->is_server || before > 0)
+        return "";
+    add_message(&request, ping);
+    if (transmit(channel, request.bytes, request.length) !=
+        (ssize_t)request.length)
+        return "";
+    double until = moment_in(0.5);
+    while (now() < until && channel->ending == STILL_OPEN &&
+           channel->came.length - channel->taken < 30) {
+        if (!take_in(channel))
+            wait_for(channel, POLLIN, until);
+    }
+    size_t have;
+    const char *bytes = untaken(channel, &have);
+    if (have == 0)
+        return "\nThe test then sent one more ping, and nothing came either.";
+    return text_of("\nThe test then sent one more ping, and there came %s. %s",
+                   quoted(bytes, have),
+                   memmem(bytes, have, "pong", 4) != NULL && have < 30
+                       ? "So the server serves this connection; the request "
+                         "before is lost."
+                       : "So the request had not been lost: it waited, until "
+                         "more came.");
+}
+
 _Noreturn static void fail_nothing(struct channel *channel,
                                    const char *expected, double seconds)
 {
+    const char *shown = about_the_rest(channel);
     fail_test("Expected: %s.\n"
-              "What came: nothing more for %.1f s%s.%s%s",
-              expected, seconds, state_of_programs(), about_the_rest(channel),
-              case_line());
+              "What came: nothing more for %.1f s%s.%s%s%s",
+              expected, seconds, state_of_programs(), shown, case_line(),
+              ask_once_more(channel));
 }
 
 _Noreturn static void fail_end(struct channel *channel, const char *expected)
@@ -799,7 +830,9 @@ bool expect_either(struct channel *channel, const char *type)
 
 void expect_end(struct channel *channel, int how)
 {
-    const char *expected = "end of file: the program closes the connection";
+    const char *expected =
+        channel->is_server ? "end of file: the client ends its side"
+                           : "end of file: the server closes the connection";
     /* A program may take its time over the end: up to 5 s after an error. */
     double seconds = patience() > 5 ? patience() + 2 : 7;
     const char *payload;
@@ -883,6 +916,56 @@ bool was_reset(const struct channel *channel)
 
 /* ------------------------------------------------------------ observation */
 
+static unsigned port_in(const struct sockaddr_storage *address)
+{
+    const void *any = address;
+    const struct sockaddr_in6 *v6 = any;
+    const struct sockaddr_in *v4 = any;
+    return ntohs(address->ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
+}
+
+/* What waits at the other end of an IPv4 connection. */
+static void look_at_queues(struct channel *channel, unsigned long queues[2])
+{
+    struct sockaddr_storage here, there;
+    socklen_t size = sizeof here;
+    int descriptor = descriptor_of(channel->peer);
+    queues[0] = queues[1] = 0;
+    if (getsockname(descriptor, (struct sockaddr *)&here, &size) < 0)
+        return;
+    size = sizeof there;
+    if (getpeername(descriptor, (struct sockaddr *)&there, &size) < 0)
+        return;
+    FILE *file = fopen("/proc/net/tcp", "r");
+    char line[300];
+    unsigned local, remote;
+    unsigned long to_send, to_read;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, " %*d: %*8x:%x %*8x:%x %*x %lx:%lx", &local, &remote,
+                   &to_send, &to_read) == 4 &&
+            local == port_in(&there) && remote == port_in(&here)) {
+            queues[0] = to_send;
+            queues[1] = to_read;
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+}
+
+bool moves_within(struct channel *channel, double seconds)
+{
+    unsigned long first[2], then[2];
+    double until = moment_in(seconds);
+    look_at_queues(channel, first);
+    while (now() < until) {
+        let_pass(0.02);
+        look_at_queues(channel, then);
+        if (then[0] != first[0] || then[1] != first[1])
+            return true;
+    }
+    return false;
+}
+
 size_t greatest_address_space(struct program *program)
 {
     pid_t members[64];
@@ -902,4 +985,16 @@ size_t greatest_address_space(struct program *program)
             fclose(file);
     }
     return greatest;
+}
+
+double share_of_time_busy(struct program *program, double seconds)
+{
+    double until = moment_in(seconds);
+    size_t looks = 0, busy = 0;
+    while (now() < until) {
+        let_pass(0.01);
+        looks++;
+        busy += group_is_busy(program->pid);
+    }
+    return looks == 0 ? 0 : (double)busy / (double)looks;
 }

@@ -146,8 +146,17 @@ bool was_reset(const struct channel *channel);
 
 /* ------------------------------------------------------------ observation */
 
+/* Whether what waits in the kernel at the program's end of the connection, to
+ * be sent or to be read, changes within so many seconds (Linux; elsewhere it
+ * never does). */
+bool moves_within(struct channel *channel, double seconds);
+
 /* The most address space that any process of the program has ever had, in
  * bytes: what it asked for, touched or not (Linux; elsewhere 0). */
 size_t greatest_address_space(struct program *program);
+
+/* Lets so many seconds pass, and returns in which part of them the program or
+ * a child of it was on the CPU or wanted to be: 0 to 1. */
+double share_of_time_busy(struct program *program, double seconds);
 
 #endif

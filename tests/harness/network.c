@@ -134,10 +134,18 @@ struct peer *connect_with(struct program *server,
         double soon = moment_in(0.2);
         while (!server->has_ended && now() < soon)
             wait_on(-1, 0, soon);
+        const char *reason = strerror(error);
+        const char *hint = "";
+        int turned = exchange_bytes(server->port);
+        if (!server->has_ended && accepts_connections(text, turned))
+            hint = text_of(" But port %d does accept connections: that is "
+                           "%d with its two bytes exchanged (htons(), "
+                           "ntohs()).",
+                           turned, server->port);
         fail_test("Expected: %s listens on %s, port %d, and %s can connect.\n"
-                  "connect() failed after %.3f s: %s; %s %s.",
-                  server->name, text, server->port, name, now() - from,
-                  strerror(error), server->name, state_of(server));
+                  "connect() failed after %.3f s: %s; %s %s.%s",
+                  server->name, text, server->port, name, now() - from, reason,
+                  server->name, state_of(server), hint);
     }
     note("%s connected%s%s%s", name,
          options->address != NULL ? text_of(" to %s", text) : "", about, "");
@@ -147,6 +155,11 @@ struct peer *connect_with(struct program *server,
 struct peer *connect_to(struct program *server)
 {
     return connect_with(server, &(struct connect_options){0});
+}
+
+int exchange_bytes(int port)
+{
+    return (port & 0xff) << 8 | port >> 8;
 }
 
 bool accepts_connections(const char *text, int port)
@@ -443,12 +456,13 @@ static const char *state_of_others(void)
 _Noreturn static void fail_sending(struct peer *peer, size_t sent,
                                    size_t length, bool has_failed)
 {
+    const char *reason = strerror(errno);
     if (has_failed)
         fail_test("Expected: %s takes %zu bytes from %s.\n"
                   "After %zu bytes sending failed: %s (%s has closed or reset "
                   "the connection); %s.",
-                  other_side(), length, peer->name, sent, strerror(errno),
-                  other_side(), state_of_others());
+                  other_side(), length, peer->name, sent, reason, other_side(),
+                  state_of_others());
     fail_test("Expected: %s takes %zu bytes from %s.\n"
               "After %zu bytes it took no more for %.1f s; %s.",
               other_side(), length, peer->name, sent, patience(),
@@ -504,7 +518,9 @@ size_t send_until_full(struct peer *peer, const void *bytes, size_t length,
 {
     size_t sent = 0;
     double until = moment_in(seconds);
-    while (sent < length && now() < until) {
+    /* A slow program takes a little now and then, and is never full. */
+    double at_last = moment_in(20 * seconds);
+    while (sent < length && now() < until && now() < at_last) {
         ssize_t more = send_now(peer, (const char *)bytes + sent,
                                 length - sent);
         if (more == -2)
@@ -768,6 +784,7 @@ static void expect_end(struct peer *peer, bool reset_is_fine)
     for (;;) {
         size_t length;
         enum taken taken = take_now(peer, buffer, sizeof buffer, &length);
+        int error = errno;
         if (taken == TAKEN_SOME) {
             append_bytes(&came, buffer, length);
             enum ending ending = collect_rest(peer, &came, 65536);
@@ -786,7 +803,7 @@ static void expect_end(struct peer *peer, bool reset_is_fine)
                       "It received a reset (%s). A reset comes when a program "
                       "closes a socket that still holds bytes it has not "
                       "read, or when the program dies; %s.",
-                      peer->name, strerror(errno), state_of_others());
+                      peer->name, strerror(error), state_of_others());
         if (now() >= until)
             fail_test("Expected: %s receives end of file: %s closes the "
                       "connection.\nNothing came in %.1f s; %s.",

@@ -557,12 +557,19 @@ struct program *start_server_ready(const struct start *how)
                   "of the program: towards a pipe, output is not sent at each "
                   "newline; only fflush(stdout), or a full buffer, sends it.",
                   wanted, now() - server->started, state_of(server));
+    const char *hint = "";
+    int turned = exchange_bytes(port);
+    if (port != 0 && strstr(server->printed.data, text_of(":%d\n", turned)))
+        hint = text_of("\nThat is %d with its two bytes exchanged: htons() or "
+                       "ntohs() is missing, or one too many.",
+                       port);
     if (!read_listening_line(server, address, port))
-        fail_test("Expected: %s%s.\nThe first line that came: %s", wanted,
+        fail_test("Expected: %s%s.\nThe first line that came: %s%s", wanted,
                   port == 0 ? ", where PORT is the port that the kernel chose"
                             : "",
                   quoted(server->printed.data,
-                         (size_t)(newline + 1 - server->printed.data)));
+                         (size_t)(newline + 1 - server->printed.data)),
+                  hint);
     server->accepted = (size_t)(newline + 1 - server->printed.data);
     note("%s printed %s", server->name,
          quoted(server->printed.data, server->accepted));
@@ -1042,6 +1049,7 @@ static void compare_status(struct program *program, int came, int status)
                   "It ended with exit status %s.",
                   program->name, meaning_of_status(status),
                   meaning_of_status(came));
+    program->did_well = true;
     note("%s %s", program->name, state_of(program));
 }
 

@@ -326,7 +326,8 @@ static void append_programs(struct bytes *report)
 {
     for (struct program *each = programs; each != NULL; each = each->next) {
         bool many = each != programs || each->next != NULL;
-        if (each->killed && each->complaint.length == 0 && many)
+        if (many &&
+            (each->did_well || (each->killed && each->complaint.length == 0)))
             continue;
         append_format(report, " \nAbout %s%s%s%s\n", each->name,
                       many ? " (" : "", many ? each->command : "",
@@ -489,6 +490,8 @@ void run_test(const char *suite, const char *name, const struct test_info *info,
     test.name = name;
     test.info = info;
     test.process_started = now();
+    if (info->slow && getenv("LEAVE_OUT_SLOW") != NULL)
+        criterion_skip_test("slow");
     start_waiting();
 
     const char *seeds = getenv("HOSTILE_SEEDS");

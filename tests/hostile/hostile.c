@@ -144,15 +144,17 @@ static void find(void *function, const char *name)
 
 static atomic_bool ready;
 static uint64_t seed;
-static bool interrupting;
+static bool installed;
 static char log_path[PATH_MAX];
 
 /*
- * Whose calls are interrupted? POSIX asks for "a signal that was caught". Who
- * writes C can catch one, or link a library that does; so a program of your own
- * has to expect EINTR. But perl, bash and socat catch none that they do not
- * know of, and what is written in them has no place where it could handle
- * EINTR. So a program that is installed on the system is not interrupted.
+ * Two faults do not come of themselves on Linux: EINTR takes "a signal that was
+ * caught", and a connection that has gone is accepted like any other. Still a
+ * program of your own has to expect both: a library of its may catch signals,
+ * and it may run on another kernel tomorrow. But perl, bash and socat are as
+ * their authors want them on this system, and a script has often no place where
+ * it could handle such an error. So a program that is installed here, or that
+ * runs scripts, wherever it is installed, is spared these two.
  */
 static bool is_installed(void)
 {
@@ -161,12 +163,22 @@ static bool is_installed(void)
         "/usr/bin/",       "/usr/sbin/",     "/usr/lib",
         "/usr/local/bin/", "/usr/local/lib",
     };
+    static const char *const interpreters[] = {"java", "node", "perl", "python",
+                                               "ruby"};
     char path[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
     path[length < 0 ? 0 : length] = '\0';
-    for (size_t place = 0; place < sizeof places / sizeof *places; place++)
-        if (strncmp(path, places[place], strlen(places[place])) == 0)
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (strncmp(path, places[i], strlen(places[i])) == 0)
             return true;
+
+    const char *name = strrchr(path, '/');
+    for (size_t i = 0; i < sizeof interpreters / sizeof *interpreters; i++) {
+        size_t size = strlen(interpreters[i]);
+        if (name != NULL && strncmp(name + 1, interpreters[i], size) == 0 &&
+            name[1 + size + strspn(name + 1 + size, "0123456789.")] == '\0')
+            return true; /* python3.11 */
+    }
     return false;
 }
 
@@ -191,7 +203,7 @@ __attribute__((constructor)) static void prepare(void)
         text = getenv("HOSTILE_LOG");
         if (text != NULL && strlen(text) < sizeof log_path)
             strcpy(log_path, text);
-        interrupting = !is_installed();
+        installed = is_installed();
         atomic_store_explicit(&ready, true, memory_order_release);
     }
     errno = saved;
@@ -534,7 +546,7 @@ static bool begin_transfer(struct transfer *transfer, const char *call, int fd,
     transfer->descriptor = descriptor;
 
     bool interrupted = may_block(fd, flags);
-    if ((!interrupted || interrupting) && refuses(descriptor, fd, kind)) {
+    if (refuses(descriptor, fd, kind) && !(interrupted && installed)) {
         log_refusal(call, fd, interrupted ? "EINTR" : "EAGAIN");
         errno = interrupted ? EINTR : EAGAIN;
         return false;
@@ -773,7 +785,7 @@ static bool accept_fails(const char *call, int fd)
                        : roll(WHICH_ERROR, who, which, ACCEPTING, number) % 2 !=
                              0;
     int error = aborted ? ECONNABORTED : may_block(fd, 0) ? EINTR : EAGAIN;
-    if (error == EINTR && !interrupting)
+    if (installed && error != EAGAIN)
         return false;
     log_refusal(call, fd,
                 error == EINTR    ? "EINTR"
@@ -834,7 +846,7 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
          roll(REFUSE, (unsigned)fd, 0, CONNECTING, number) % 4 != 0))
         return 0;
     bool interrupted = may_block(fd, 0);
-    if (interrupted && !interrupting)
+    if (interrupted && installed)
         return 0;
     log_refusal("connect", fd, interrupted ? "EINTR" : "EINPROGRESS");
     errno = interrupted ? EINTR : EINPROGRESS;
@@ -855,7 +867,7 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
 static bool interrupts(const char *call, struct descriptor *descriptor, int fd,
                        bool only_to_send)
 {
-    if (!interrupting ||
+    if (installed ||
         !refuses(descriptor, fd, only_to_send ? WAITING_TO_SEND : WAITING))
         return false;
     log_refusal(call, fd, "EINTR");

@@ -8,10 +8,10 @@
 # seeds. What failed is printed as Criterion reports it; what passed is counted.
 # With more than one suite the last line is "N passed, N failed, N skipped".
 #
-# From the environment: SERVER, CLIENT, ONLY, HOSTILE_SEED and CALM as `make`
-# explains them; CALLED_FROM, the folder that SERVER and CLIENT are relative to;
-# PROGRAMS, the folder that holds the lessons' programs; UNDER, a command to run
-# them under (valgrind); JOBS, how many tests run at the same time.
+# From the environment: SERVER, CLIENT, ONLY, HOSTILE_SEED, SLOW and CALM as
+# `make` explains them; CALLED_FROM, the folder that SERVER and CLIENT are
+# relative to; PROGRAMS, the folder that holds the lessons' programs; UNDER, a
+# command to run them under (valgrind); JOBS, how many tests run at once.
 
 set -u
 set -m # every run in a process group of its own, which stop_all can end
@@ -20,7 +20,8 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 programs=$(cd "${PROGRAMS:-$top}" && pwd) || exit 2
 results=$(mktemp -d "${TMPDIR:-/tmp}/tests.XXXXXX") || exit 2
 seeds=${HOSTILE_SEED:-1 2 3}
-case $seeds in *' '*) seeds_named="seeds $seeds" ;; *) seeds_named="seed $seeds" ;; esac
+seeds_named="seed $seeds"
+case $seeds in *' '*) seeds_named="seeds $seeds" ;; esac
 jobs=${JOBS:-8} # tests at the same time; they mostly wait
 case $seeds in
     *[!0-9\ ]*)
@@ -32,7 +33,8 @@ unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
 
-groups=()
+groups=()  # process groups to end when this ends
+running=() # runs that have not been waited for
 stop_all() {
     exec 2>/dev/null
     # Criterion makes a group of its own.
@@ -98,6 +100,13 @@ start() {
         echo $? >"$run.status"
     } 2>"$run.time" &
     groups+=($!)
+    running+=($!)
+}
+
+# Waits for what start has started.
+finish() {
+    wait "${running[@]}"
+    running=()
 }
 
 # judged RUN WHAT: adds up a run that has ended. Sets `verdict`, a few words on
@@ -105,8 +114,10 @@ start() {
 judged() {
     local run=$results/$1 what=$2 planned ran good bad ignored status
     # "ok - suite::name" and "not ok - ..."; a test that the filter left out
-    # stands there as skipped, without a reason of its own.
-    grep -v '# SKIP test was skipped' "$run.tap" >"$run.ran" 2>/dev/null
+    # stands there as skipped, without a reason of its own; a slow one is left
+    # out with the reason "slow".
+    grep -vE '# SKIP (test was skipped|slow)' "$run.tap" >"$run.ran" 2>/dev/null
+    left_out=$(grep -c '# SKIP slow' "$run.tap" 2>/dev/null)
     good=$(grep '^ok ' "$run.ran" | grep -vc '# SKIP')
     bad=$(grep -c '^not ok ' "$run.ran")
     ignored=$(grep -c '^ok .*# SKIP' "$run.ran")
@@ -154,7 +165,7 @@ lesson() {
     [ -n "${CALM:-}" ] ||
         start "$number-hostile" "$seeds" "$binary" "-j$jobs" \
             ${filter[@]+"${filter[@]}"}
-    wait
+    finish
 
     judged "$number-calm" "Lesson $number on a calm network"
     line="lesson $number   $(printf %3d "$count") tests   calm: $verdict"
@@ -168,42 +179,52 @@ lesson() {
 
 hostile_check() {
     start hostile '' "$top/build/tests/hostile-check" "-j$jobs"
-    wait
+    finish
     judged hostile "The hostile network's own tests"
     summary+=("hostile     $(printf %3d "$count") tests   $verdict")
 }
 
-# All READMEs at the same time; each run ends with a line of counts.
-transcripts() {
-    local readme lesson log good bad ignored count=0 verdict='all passed'
-    local bad_ones=0 ignored_ones=0
-    for readme in "$top"/[0-9][0-9]-*/README.md; do
-        [ -f "$readme" ] || continue
-        lesson=$(basename "$(dirname "$readme")")
+# The transcripts mostly wait: they run beside everything else.
+start_transcripts() {
+    local lesson
+    for lesson in "$top"/[0-9][0-9]-*; do
+        lesson=${lesson##*/}
+        [ -f "$top/$lesson/README.md" ] || continue
         "$top/tests/tools/transcripts.sh" "${lesson%%-*}" \
             >"$results/$lesson.readme" 2>&1 &
         groups+=($!)
+        readmes+=($!)
     done
-    { TIMEFORMAT=%1R; time wait; } 2>"$results/readme.time"
+}
 
+# Each README's run ends with a line of counts.
+finish_transcripts() {
+    local log last good bad ignored count=0 all_bad=0 all_ignored=0
+    local verdict='all passed'
+    [ "${#readmes[@]}" = 0 ] || wait "${readmes[@]}"
     for log in "$results"/*.readme; do
         [ -f "$log" ] || continue
-        lesson=$(basename "$log" .readme)
-        read -r good _ bad _ ignored _ < <(tail -n 1 "$log")
+        last=$(tail -n 1 "$log")
+        case $last in
+            *' passed, '*' failed, '*' skipped') ;;
+            *) last='0 passed, 1 failed, 0 skipped' ;;
+        esac
+        read -r good _ bad _ ignored _ <<<"$last"
         if [ "$bad" != 0 ] || [ "$ignored" != 0 ]; then
-            printf '\n%s\n' "The transcripts in $lesson/README.md:"
+            printf '\n%s\n' "The transcripts in $(basename "$log" .readme):"
             sed '$d' "$log"
         fi
         count=$((count + good + bad + ignored))
         passed=$((passed + good))
-        bad_ones=$((bad_ones + bad))
-        ignored_ones=$((ignored_ones + ignored))
+        all_bad=$((all_bad + bad))
+        all_ignored=$((all_ignored + ignored))
     done
-    failed=$((failed + bad_ones))
-    skipped=$((skipped + ignored_ones))
-    [ "$bad_ones" = 0 ] || verdict="$bad_ones failed"
-    [ "$ignored_ones" = 0 ] || verdict="$verdict, $ignored_ones skipped"
-    summary+=("READMEs   $(printf %3d "$count") lines   $verdict ($(tail -n 1 "$results/readme.time") s)")
+    failed=$((failed + all_bad))
+    skipped=$((skipped + all_ignored))
+    [ "$all_bad" = 0 ] || verdict="$all_bad failed"
+    [ "$all_ignored" = 0 ] || verdict="$verdict, $all_ignored skipped"
+    [ "$count" != "$all_ignored" ] || verdict="$count skipped"
+    summary+=("READMEs   $(printf %3d "$count") lines   $verdict")
 }
 
 given_server='' given_client=''
@@ -214,16 +235,26 @@ if [ -n "${CLIENT:-}" ]; then
     given_client=$(located "$CLIENT") || exit 2
 fi
 
+# Who changes a lesson and calls `make test-NN` wants a verdict at once.
+left_out=0
+[ $# -gt 1 ] || [ -n "${given_server}${given_client}${ONLY:-}${SLOW:-}" ] ||
+    export LEAVE_OUT_SLOW=1
+
+readmes=()
+case " $* " in *' README '*) start_transcripts ;; esac
 for suite in "$@"; do
     case $suite in
         hostile) hostile_check ;;
-        README) transcripts ;;
+        README) finish_transcripts ;;
         *) lesson "$suite" ;;
     esac
 done
 
 [ "$failed" = 0 ] && [ "$broken" = false ] || echo
 printf '%s\n' "${summary[@]}"
+[ "$left_out" = 0 ] ||
+    echo "Left out: $left_out slow tests (make test-$1 SLOW=1 runs them, and so" \
+        "does make test)."
 if [ $# -gt 1 ]; then
     line="$passed passed, $failed failed"
     [ "$skipped" = 0 ] || line="$line, $skipped skipped"
