@@ -159,7 +159,7 @@ valgrind:
 	@$(tools)/setup.sh build test valgrind
 	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
 	    build/tests/hostile.so $(numbers:%=programs-%)
-	@UNDER='valgrind -q --leak-check=full --error-exitcode=99' \
+	@UNDER='valgrind -q --leak-check=full --freelist-vol=100000 --error-exitcode=99' \
 	    CALM=1 JOBS=2 PATIENCE=$(or $(PATIENCE),30) \
 	    $(tools)/run.sh $(numbers)
 

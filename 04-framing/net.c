@@ -174,6 +174,7 @@ int announce(int listener)
         return -1;
     return 0;
 }
+
 int accept_client(int listener, char name[NAME_SIZE])
 {
     bool told = false;

@@ -92,7 +92,7 @@ static bool has_address(const char *text)
     return has;
 }
 
-/* ------------------------------------------------------ the line, the options */
+/* ---------------------------------------------------- the line, the options */
 
 TEST(server, listening_line, .promise = PROMISE_READY,
      .cause = "The line names what was asked for and not what getsockname() "
@@ -361,7 +361,7 @@ TEST(server, restart_on_the_same_port,
     exchange_once(server);
 }
 
-/* -------------------------------------------------------------------- the echo */
+/* ----------------------------------------------------------------- the echo */
 
 TEST(server, echo_at_once, .promise = PROMISE_ECHO,
      .cause = "The server waits for a newline (fgets(), getline(), "
@@ -461,7 +461,7 @@ TEST(server, ten_megabytes, .promise = PROMISE_ECHO, .cause = SHORT_SEND,
     exchange_once(server);
 }
 
-/* ------------------------------------------------------- the end of a client */
+/* ------------------------------------------------------ the end of a client */
 
 static void expect_all_back(struct peer *client, const void *bytes,
                             size_t length)
@@ -536,7 +536,7 @@ TEST(server, half_close_of_a_slow_reader, .promise = PROMISE_ECHO,
     exchange_once(server);
 }
 
-/* --------------------------------------------------- one client after another */
+/* ------------------------------------------------- one client after another */
 
 TEST(server, next_client_is_served, .promise = PROMISE_TURNS,
      .cause = "The server ends with its first client, or it waits for "
@@ -629,7 +629,7 @@ TEST(server, clients_get_their_own_bytes, .promise = PROMISE_TURNS,
     }
 }
 
-/* ------------------------------------------------------------ unkind clients */
+/* ----------------------------------------------------------- unkind clients */
 
 TEST(server, client_reads_late, .promise = PROMISE_READER,
      .cause = SHORT_SEND " A non-blocking socket answers EAGAIN when the "

@@ -94,7 +94,7 @@ enum { KIB = 1024, MIB = 1024 * 1024, ROUNDS = 3 };
     "error: the program, what it was doing, to whom, and the system's reason)"
 #define PROMISE_SIGPIPE "No program dies of SIGPIPE."
 
-/* ------------------------------------------------------------------ material */
+/* ----------------------------------------------------------------- material */
 
 /* `length` bytes of text, always the same for the same seed: lines of up to 70
  * characters, or one line alone. For tests that are not about strange bytes.
@@ -116,7 +116,7 @@ static const char *letters(size_t length, unsigned seed, bool one_line)
     return text;
 }
 
-/* ---------------------------------------------------------------- the server */
+/* --------------------------------------------------------------- the server */
 
 /* Sends what the kernel takes now of these bytes, waiting at most 20 ms for it
  * to take any. Returns how many that were, or -1 when the client has closed or
@@ -408,7 +408,7 @@ static struct program *start_by_shell(const char *before, const char *behind,
     return client;
 }
 
-/* -------------------------------------------------------------- command line */
+/* ------------------------------------------------------------- command line */
 
 #define NO_RANGE                                                               \
     "The number is not checked against its range after it was read."
@@ -987,7 +987,7 @@ TEST(client, server_ends_when_nothing_is_due,
     }
 }
 
-/* -------------------------------------------------------------------- limits */
+/* ------------------------------------------------------------------- limits */
 
 /* What one round of a measurement has found. */
 struct outcome {
@@ -996,7 +996,7 @@ struct outcome {
     bool unsure; /* the test itself was held up: the round does not count */
 };
 
-/* Fails when ROUNDS rounds have been bad. `expected`: the promise in numbers. */
+/* Fails when ROUNDS rounds were bad. `expected`: the promise in numbers. */
 static void measure(struct outcome (*round)(void), const char *expected)
 {
     const char *found[ROUNDS];
@@ -1222,7 +1222,7 @@ TEST(client, time_that_does_not_count,
             "answers.");
 }
 
-/* ------------------------------------------------------- attempts to connect */
+/* ------------------------------------------------------ attempts to connect */
 
 /* An attempt to connect, as seen from outside: a socket in SYN_SENT. */
 struct attempt {
@@ -1684,7 +1684,7 @@ TEST(client, unknown_host, .promise = PROMISE_UNKNOWN " " PROMISE_FAILURE,
                   once, took);
 }
 
-/* ----------------------------------------------------------------- addresses */
+/* ---------------------------------------------------------------- addresses */
 
 /* A client that calls the host by this name reaches the listener. */
 static void expect_to_reach(struct listener *listener, const char *host,
@@ -1809,7 +1809,7 @@ TEST(client, name_server_without_answer, .promise = PROMISE_RETRY,
     expect_two_pauses("server.test", &nobody);
 }
 
-/* -------------------------------------------------------------------- output */
+/* ------------------------------------------------------------------- output */
 
 static void output_fails(enum output where, size_t length)
 {
@@ -1851,7 +1851,7 @@ TEST(client, output_that_nobody_reads,
     output_fails(OUTPUT_NO_READER, 300 * KIB);
 }
 
-/* ------------------------------------------------------------- rest and signals */
+/* --------------------------------------------------------- rest and signals */
 
 TEST(client, rests_while_it_waits,
      .promise = "(of servers:) A server that has nothing to do uses no CPU. "

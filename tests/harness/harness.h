@@ -313,7 +313,7 @@ void send_slowly(struct peer *peer, const void *bytes, size_t length,
                  size_t piece, double pause);
 
 /* Sends for as long as the kernel takes more, at most `length`, and returns
- * how many bytes that were. It gives up when `seconds` pass with no progress. */
+ * how many bytes that were. It gives up after `seconds` without progress. */
 size_t send_until_full(struct peer *peer, const void *bytes, size_t length,
                        double seconds);
 

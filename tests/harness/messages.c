@@ -68,7 +68,7 @@ static void end_own_side(struct channel *channel)
     half_close(channel->peer);
 }
 
-/* -------------------------------------------------------- what a report says */
+/* ------------------------------------------------------- what a report says */
 
 static char trying[400]; /* outlives the run: no memory of the harness's */
 
@@ -100,7 +100,7 @@ static const char *how_it_ended(enum ending ending)
     return ending == RESET ? "a reset" : "end of file";
 }
 
-/* ---------------------------------------------------------- bytes to be sent */
+/* --------------------------------------------------------- bytes to be sent */
 
 const char ping[] = "{\"type\":\"ping\"}";
 
@@ -207,7 +207,7 @@ const char *error_because(const char *reason)
         json_pack("{s:s, s:s}", "type", "error", "reason", reason));
 }
 
-/* ------------------------------------------------------------------ channels */
+/* ----------------------------------------------------------------- channels */
 
 struct channel *channel_over(struct peer *peer)
 {
@@ -258,7 +258,7 @@ void reset_channel(struct channel *channel)
     free_bytes(&channel->came);
 }
 
-/* ------------------------------------------------------------------- sending */
+/* ------------------------------------------------------------------ sending */
 
 _Noreturn static void fail_sending(struct channel *channel, size_t sent,
                                    size_t length, bool broken)
@@ -363,7 +363,7 @@ size_t send_without_reading(struct channel *channel, const void *bytes,
     return sent;
 }
 
-/* ------------------------------------------------------------ frames that come */
+/* --------------------------------------------------------- frames that come */
 
 static const char *untaken(struct channel *channel, size_t *length)
 {
@@ -590,7 +590,7 @@ _Noreturn static void fail_end(struct channel *channel, const char *expected)
               about_the_rest(channel), case_line(), about_the_network());
 }
 
-/* ----------------------------------------------------------- messages that come */
+/* ------------------------------------------------------- messages that come */
 
 static const char *kept_bytes(const void *bytes, size_t length)
 {

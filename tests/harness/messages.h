@@ -23,7 +23,7 @@ enum { MOST_PAYLOAD = 65536, MOST_TEXT = 8192, MOST_NAME = 32 };
  * report; NULL: nothing in particular. */
 void now_trying(const char *what);
 
-/* ---------------------------------------------------------- bytes to be sent */
+/* --------------------------------------------------------- bytes to be sent */
 
 enum framing {
     BY_LENGTH, /* four bytes, the most significant first, then the payload */
@@ -57,7 +57,7 @@ const char *said(const char *name, const char *text);
 const char *said_bytes(const char *name, const void *text, size_t length);
 const char *error_because(const char *reason);
 
-/* ------------------------------------------------------------------ channels */
+/* ----------------------------------------------------------------- channels */
 
 struct channel;
 
@@ -74,7 +74,7 @@ void half_close_channel(struct channel *channel);
 void close_channel(struct channel *channel);
 void reset_channel(struct channel *channel);
 
-/* ------------------------------------------------------------------- sending */
+/* ------------------------------------------------------------------ sending */
 
 /* Sends all of it, taking in what comes meanwhile, so that neither side waits
  * for the other; fails when nothing moves for PATIENCE. */
@@ -92,7 +92,7 @@ void send_in_pieces(struct channel *channel, const void *bytes, size_t length,
 size_t send_without_reading(struct channel *channel, const void *bytes,
                             size_t length, double seconds);
 
-/* ----------------------------------------------------------------- receiving */
+/* ---------------------------------------------------------------- receiving */
 
 /* Each of these waits for one more message, at most PATIENCE, and fails when
  * it is another one, or none comes. */

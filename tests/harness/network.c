@@ -86,7 +86,7 @@ static struct peer *new_peer(int descriptor, const char *name)
     return peer;
 }
 
-/* ------------------------------------------------------ the test as a client */
+/* ----------------------------------------------------- the test as a client */
 
 /* Waits for a connect() under way; 0, or the reason why it failed. */
 static int finish_connect(int descriptor, double until)
@@ -217,7 +217,7 @@ void reserve_port(int port)
         skip_test("another program listens on port %d", port);
 }
 
-/* ------------------------------------------------------ the test as a server */
+/* ----------------------------------------------------- the test as a server */
 
 struct listener *listen_at(const char *text, int port)
 {
@@ -357,7 +357,7 @@ struct peer *accept_client(struct listener *listener)
               listener->port, now() - from);
 }
 
-/* ----------------------------------------------------- one end of a connection */
+/* -------------------------------------------------- one end of a connection */
 
 static void forget_socket(struct peer *peer)
 {

@@ -300,7 +300,7 @@ void expect_no_spinning(struct program *program, const char *while_what)
     expect_rest(program, while_what, 1e9);
 }
 
-/* ---------------------------------------------------------- stop and continue */
+/* -------------------------------------------------------- stop and continue */
 
 void stop_program(struct program *program)
 {
@@ -328,7 +328,7 @@ void continue_program(struct program *program)
     kill(-program->pid, SIGCONT);
 }
 
-/* --------------------------------------------------------------- descriptors */
+/* -------------------------------------------------------------- descriptors */
 
 /* The lowest descriptor that a process has not in use. */
 static rlim_t lowest_free_descriptor(pid_t process)
@@ -389,7 +389,7 @@ void restore_descriptors(struct program *program)
     note("gave %s its free descriptors back", program->name);
 }
 
-/* ------------------------------------------------------- attempts to connect */
+/* ------------------------------------------------------ attempts to connect */
 
 enum { MOST_ATTEMPTS = 256 };
 

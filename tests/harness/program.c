@@ -31,7 +31,7 @@ static int server_count, client_count;
 /* No program may print without end and take the machine's memory. */
 enum { MOST_PRINTED = 256 << 20, MOST_COMPLAINT = 4 << 20 };
 
-/* ------------------------------------------------------------------ starting */
+/* ----------------------------------------------------------------- starting */
 
 /* What the child needs, made before fork(): afterwards it may not allocate. */
 struct launch {
@@ -416,7 +416,7 @@ struct program *start_client_to(struct listener *listener, const char *option,
     return start_client_with(&(struct start){.arguments = arguments});
 }
 
-/* --------------------------------------------------------- the listening line */
+/* ------------------------------------------------------- the listening line */
 
 static bool same_address(const char *one, const char *other)
 {
@@ -691,7 +691,7 @@ size_t complaint_length(struct program *program)
     return program->complaint.dropped + program->complaint.length;
 }
 
-/* -------------------------------------------------------------------- output */
+/* ------------------------------------------------------------------- output */
 
 static bool output_is_over(const struct program *program)
 {
@@ -854,7 +854,7 @@ void expect_complaint(struct program *program, const char *about)
     note("%s wrote to standard error", program->name);
 }
 
-/* --------------------------------------------------------------------- input */
+/* -------------------------------------------------------------------- input */
 
 void type_bytes(struct program *program, const void *bytes, size_t length)
 {
@@ -919,7 +919,7 @@ void type_and_end(struct program *program, const void *bytes, size_t length)
     type_what_is_left(program);
 }
 
-/* ----------------------------------------------------------------------- end */
+/* ---------------------------------------------------------------------- end */
 
 const char *name_of_signal(int signal_number)
 {
@@ -1131,7 +1131,7 @@ void kill_program(struct program *program)
     end_program(program);
 }
 
-/* ------------------------------------------------------- the end of the test */
+/* ------------------------------------------------------ the end of the test */
 
 static const char *sanitizer_in(const struct program *program)
 {

@@ -79,7 +79,7 @@ void note(const char *format, ...)
     free_bytes(&text);
 }
 
-/* ------------------------------------------------------------ words for bytes */
+/* ---------------------------------------------------------- words for bytes */
 
 const char *count_of(size_t number, const char *singular)
 {
