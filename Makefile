@@ -155,11 +155,15 @@ sanitize:
 	    PROGRAMS=build/sanitize PATIENCE=$(or $(PATIENCE),15) \
 	    $(tools)/run.sh $(numbers)
 
+# Takes minutes. A small freelist for the same reason as above.
+VALGRIND = valgrind -q --leak-check=full --freelist-vol=100000 \
+           --error-exitcode=99
+
 valgrind:
 	@$(tools)/setup.sh build test valgrind
 	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
 	    build/tests/hostile.so $(numbers:%=programs-%)
-	@UNDER='valgrind -q --leak-check=full --freelist-vol=100000 --error-exitcode=99' \
+	@UNDER='$(VALGRIND)' \
 	    CALM=1 JOBS=2 PATIENCE=$(or $(PATIENCE),30) \
 	    $(tools)/run.sh $(numbers)
 

@@ -245,6 +245,12 @@ TEST(server, ends_a_line_without_end,
         expect_pong(channel);
         expect_said(channel, "ada", "x");
     }
+    now_trying("65,536 bytes, which are allowed, and their newline a while "
+               "later");
+    send_raw(channel, long_ping(65536), 65536);
+    expect_quiet(channel, 0.1);
+    send_raw(channel, "\n", 1);
+    expect_pong(channel);
     leave(channel);
     for (size_t i = 0; i < 2 * COUNT(too_long); i++) {
         size_t length = too_long[i / 2];

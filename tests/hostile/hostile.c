@@ -27,6 +27,8 @@
  * program does not notice, in whatever language it is written; only a program
  * that is linked statically, or that makes its system calls itself (Go), is
  * out of reach.
+ * Installed programs and interpreters are spared two faults (is_installed,
+ * below, says which and why).
  *
  * HOSTILE_SEED   a number. It decides everything, so a run can be repeated: the
  *                fate of a call follows from the seed, the descriptor's number,

@@ -28,7 +28,6 @@ done
     echo "Lesson $1 is the first: there is nothing to compare it with."
     exit 0
 }
-previous=${earlier[0]}
 
 # The newest earlier folder that has a file of this name.
 home_of() {
@@ -109,7 +108,7 @@ for file in "$lesson"/*.[ch]; do
     fi
 done
 
-headline "$lesson, compared with ${previous}"
+headline "$lesson, compared with the lessons before it"
 [ "${#carried[@]}" = 0 ] || echo "carried over as they were: ${carried[*]}"
 [ "${#changed[@]}" = 0 ] ||
     echo "carried over and CHANGED (make carry mends that): ${changed[*]}"
