@@ -72,8 +72,8 @@ sed -e "s/777\([0-9]\)/$decade\1/g" \
 
 # Defined in the shell that runs the commands.
 first_line() {
-    for _ in $(seq 500); do
-        grep -q . "$1" && break
+    for _ in $(seq 1500); do
+        grep -qs . "$1" && break
         sleep 0.01
     done
     cat "$1"
