@@ -36,7 +36,7 @@ make test-$(last) takes
   ONLY=NAME         run one test
   HOSTILE_SEED=N    the hostile run with this seed
   CALM=1            no hostile run
-  SLOW=1            the slow tests too (they wait for seconds to pass)
+  SLOW=1            the slow tests and all seeds (with SERVER or CLIENT: always)
 endef
 export help
 

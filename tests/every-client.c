@@ -161,7 +161,7 @@ TEST(client, every_attempt_that_fails,
                 "after a run-time failure.",
      .cause = "Retries are not counted, or the wrong failures are retried: "
               "refused may pass, an unknown name (EAI_NONAME) will not.",
-     .read = BREAK, .patient = true)
+     .read = BREAK, .patient = true, .slow = true)
 {
     note("a host that cannot be, with 400 retries allowed, whose pauses would "
          "take 40 s");

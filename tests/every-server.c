@@ -333,7 +333,7 @@ TEST(server, every_server_is_idle_when_nothing_happens,
               "instead of waiting in accept(), recv() or poll(); or poll() "
               "reports something (an end of file, a writable socket) that "
               "nobody takes care of.",
-     .read = CODE)
+     .read = CODE, .patient = true)
 {
     struct program *server = start_server(NULL);
     exchange_once(server);
@@ -414,7 +414,7 @@ TEST(server, every_connection_gives_back_its_memory,
                 "memory, is free again when it has ended.",
      .cause = "Memory is allocated for each connection and not freed on every "
               "way out.",
-     .read = BREAK, .patient = true)
+     .read = BREAK, .patient = true, .slow = true)
 {
     struct program *server = start_server(NULL);
     enum { BATCH = 32, BATCHES = 12 };

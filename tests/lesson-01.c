@@ -989,7 +989,7 @@ TEST(server, connections_leave_nothing_behind, .promise = PROMISE_RELEASE,
 TEST(server, connections_leave_no_memory_behind, .promise = PROMISE_RELEASE,
      .cause = "Something is allocated for each connection and not freed when "
               "it has ended.",
-     .read = CODE, .patient = true)
+     .read = CODE, .patient = true, .slow = true)
 {
     enum { BATCH = 200, MOST_BATCHES = 12, STEADY = 2 };
     size_t length = hostile_seed() == 0 ? 4096 : 64;

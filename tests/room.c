@@ -1115,7 +1115,7 @@ TEST(server, after_last_words_it_reads_on_for_a_second,
                 "closes, for at least 1 s and at most 5 s.",
      .cause = "The server closes at once, or after a moment, and the client "
               "that is still sending is reset before it has read the error.",
-     .read = BREAK, .patient = true)
+     .read = BREAK, .patient = true, .slow = true)
 {
     struct program *server = start_server(NULL);
     struct stretch bytes = make_last_words(10);
@@ -1158,7 +1158,7 @@ TEST(server, after_last_words_it_reads_on_for_five_at_most,
      .cause = "The server waits for the client's end of file without a "
               "deadline; or a deadline begins anew with every byte that "
               "comes, so that a client which drips keeps it for ever.",
-     .read = BREAK, .patient = true)
+     .read = BREAK, .patient = true, .slow = true)
 {
     struct program *server = start_server(NULL);
     struct channel *channel = open_channel(server);
@@ -1301,7 +1301,7 @@ TEST(server, a_client_that_does_not_read_loses_nothing,
      .cause = "send() takes less than it was given when the other side reads "
               "slowly: the rest has to be sent later, not dropped. A time "
               "limit on sending loses it too.",
-     .read = FRAMES, .patient = ONE_SEED)
+     .read = FRAMES, .patient = ONE_SEED, .slow = true)
 {
     /* The kernel takes some 3 MB for a client on loopback that reads nothing.
      * From lesson 05 on a server may close the connection of one for whom
@@ -2476,7 +2476,7 @@ TEST(client, a_quiet_room_is_no_reason_to_leave,
                 "connecting alone.",
      .cause = "The deadline of the connection attempt is left on the socket "
               "(SO_RCVTIMEO), so a quiet room looks like a dead server.",
-     .read = MESSAGES, .patient = true)
+     .read = MESSAGES, .patient = true, .slow = true)
 {
     struct listener *listener = listen_here();
     struct program *client = start_client_to(listener, "-t", "0.2", "-n", "ada",
