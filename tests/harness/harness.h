@@ -9,7 +9,7 @@
  * wrote to standard error, why that usually happens, where to read about it
  * and the command that shows it again.
  *
- * Every wait is bounded: by PATIENCE (environment, seconds, default 5) where a
+ * Every wait is bounded: by PATIENCE (environment, seconds, default 10) where a
  * function names no bound of its own. While the harness waits for anything it
  * also collects what the programs print, so that no program ever blocks
  * because nobody reads its output.

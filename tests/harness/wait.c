@@ -28,9 +28,9 @@ double patience(void)
     static double seconds;
     if (seconds <= 0) {
         const char *text = getenv("PATIENCE");
-        seconds = text == NULL ? 5 : strtod(text, NULL);
+        seconds = text == NULL ? 10 : strtod(text, NULL);
         if (!(seconds > 0))
-            seconds = 5;
+            seconds = 10;
     }
     return seconds;
 }
