@@ -826,6 +826,21 @@ TEST(server, idle_without_clients, .promise = PROMISE_REST,
                         "closed its socket yet");
 }
 
+TEST(server, silent_client_is_kept, .promise = PROMISE_ECHO,
+     .cause = "The server gives up on a client that says nothing for a while "
+              "(SO_RCVTIMEO, settimeout(), a poll() with a timeout). Silence "
+              "is no end: only end of file is.",
+     .read = CODE, .patient = true, .slow = true)
+{
+    struct program *server = start_server(NULL);
+    struct peer *client = connect_to(server);
+    send_text(client, "hello");
+    expect_text(client, "hello");
+    expect_silence(client, 2.5);
+    send_text(client, "still here");
+    expect_text(client, "still here");
+}
+
 TEST(server, idle_with_clients, .promise = PROMISE_REST,
      .cause = "The server asks again and again whether something has come, or "
               "whether there is room to send, instead of waiting for it in "
