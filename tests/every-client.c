@@ -203,7 +203,7 @@ TEST(client, every_connect_has_a_deadline,
      .cause = "A blocking connect() waits as long as the kernel likes, minutes "
               "on Linux. A deadline takes a non-blocking connect(), poll() "
               "and SO_ERROR.",
-     .read = CODE, .patient = true)
+     .read = CODE, .patient = true, .slow = true)
 {
     /* A machine that is busy with something else may make it late, not three
      * times in a row. */

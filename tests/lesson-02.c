@@ -1214,7 +1214,7 @@ TEST(client, time_that_does_not_count,
      .cause = "The limit also runs while no echo is due and the client waits "
               "for its input, or it is one limit for the whole conversation "
               "(alarm).",
-     .read = READ_DEADLINE, .patient = true)
+     .read = READ_DEADLINE, .patient = true, .slow = true)
 {
     measure(slow_person_round,
             "with -t 0.4, a client that nobody types to for 0.45 s goes on, "
@@ -1445,7 +1445,7 @@ TEST(client, connect_that_hangs, .promise = PROMISE_ATTEMPT " " PROMISE_RETRY,
               "than two minutes; the limit needs a non-blocking connect and "
               "poll. Or the attempts are counted wrongly: RETRIES is how many "
               "come after the first.",
-     .read = READ_CONNECT, .patient = true)
+     .read = READ_CONNECT, .patient = true, .slow = true)
 {
     measure(two_attempts,
             "with -t 0.2 -r 1, two attempts of at most 0.2 s each (0.15 s "
@@ -1763,7 +1763,7 @@ TEST(client, every_address, .promise = PROMISE_ATTEMPT,
               "with one of them ends the attempt. With a non-blocking connect "
               "the refusal comes from SO_ERROR, after poll says that the "
               "socket is writable.",
-     .read = READ_ADDRESSES, .patient = true)
+     .read = READ_ADDRESSES, .patient = true, .slow = true)
 {
     if (addresses_in_view(&hosts, "near.test") != 2)
         skip_test("no name can be given two addresses here: that needs "

@@ -2559,7 +2559,7 @@ TEST(client, silent_server,
      .cause = "Only connect() has a deadline. recv() and send() wait for ever "
               "unless poll() stands before them, or SO_RCVTIMEO and "
               "SO_SNDTIMEO are set.",
-     .read = CODE, .patient = true)
+     .read = CODE, .patient = true, .slow = true)
 {
     static struct text text;
     add_times(&text, MUCH, "x");

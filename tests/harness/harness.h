@@ -33,7 +33,7 @@ struct test_info {
     const char *cause;   /* why a program usually breaks it */
     const char *read;    /* which heading of which README explains it */
     bool patient;        /* it waits for time to pass: one seed only */
-    bool slow;           /* it waits for a second or more: see run_test() */
+    bool slow;           /* it takes half a second or more: see run_test() */
     const char *file;    /* where it stands; TEST fills this in */
     int line;
 };

@@ -30,7 +30,7 @@ seeds='1 2 3'
 seeds=${HOSTILE_SEED:-$seeds}
 seeds_named="seed $seeds"
 case $seeds in *' '*) seeds_named="seeds $seeds" ;; esac
-jobs=${JOBS:-8} # tests at the same time; they mostly wait
+jobs=${JOBS:-12} # tests at the same time; they mostly wait
 case $seeds in
     *[!0-9\ ]*)
         echo "HOSTILE_SEED=$seeds: a seed is a whole number" >&2
