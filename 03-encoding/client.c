@@ -314,7 +314,7 @@ int main(int argc, char *argv[])
         status = 2;
         goto done;
     }
-    server = connect_to(argv[optind], argv[optind + 1], seconds, retries,
+    server = connect_to(argv[optind], argv[optind + 1], seconds, retries, NULL,
                         reason);
     if (server == -1) {
         fprintf(stderr, "client: %s\n", reason);

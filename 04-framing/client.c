@@ -346,7 +346,7 @@ int main(int argc, char *argv[])
     char reason[REASON_SIZE];
     connection.framing = framing;
     connection.socket = connect_to(argv[optind], argv[optind + 1], seconds,
-                                   retries, reason);
+                                   retries, NULL, reason);
     if (connection.socket == -1) {
         fprintf(stderr, "client: %s\n", reason);
         goto done;

@@ -175,9 +175,14 @@ int announce(int listener)
     return 0;
 }
 
-int accept_client(int listener, char name[NAME_SIZE])
+bool out_of_resources(int error)
 {
-    bool told = false;
+    return error == EMFILE || error == ENFILE || error == ENOBUFS ||
+           error == ENOMEM;
+}
+
+int accept_now(int listener, char name[NAME_SIZE])
+{
     for (;;) {
         struct sockaddr_storage from;
         socklen_t size = sizeof from;
@@ -186,26 +191,26 @@ int accept_client(int listener, char name[NAME_SIZE])
             name_address((struct sockaddr *)&from, size, name);
             return client;
         }
-        switch (errno) {
-        case EBADF:
-        case EFAULT:
-        case EINVAL:
-        case ENOTSOCK:
-        case EOPNOTSUPP:
+        bool nobody_waits = errno == EAGAIN || errno == EWOULDBLOCK;
+        bool useless = errno == EBADF || errno == EFAULT || errno == EINVAL ||
+                       errno == ENOTSOCK || errno == EOPNOTSUPP;
+        if (nobody_waits || useless || out_of_resources(errno))
             return -1;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM: /* nothing left to take a client with: wait, no spin */
-            if (!told)
-                fprintf(stderr, "server: accept: %s; waiting\n",
-                        strerror(errno));
-            told = true;
-            pause_for(0.1);
-            break;
-        default: /* EINTR, ECONNABORTED: the next one may be there */
-            break;
-        }
+        /* EINTR, ECONNABORTED: the next one may be there. */
+    }
+}
+
+int accept_client(int listener, char name[NAME_SIZE])
+{
+    bool told = false;
+    for (;;) {
+        int client = accept_now(listener, name);
+        if (client != -1 || !out_of_resources(errno))
+            return client;
+        if (!told)
+            fprintf(stderr, "server: accept: %s; waiting\n", strerror(errno));
+        told = true;
+        pause_for(0.1); /* no spinning until a descriptor is free */
     }
 }
 
@@ -220,10 +225,13 @@ int set_nonblocking(int socket, bool nonblocking)
     return fcntl(socket, F_SETFL, flags);
 }
 
-/* Connects to one address within `seconds`. Returns a blocking socket, or -1
- * with errno set. */
-static int connect_within(const struct addrinfo *address, double seconds)
+/* Connects to one address and greets the server, all within `seconds`. Returns
+ * a blocking socket, or -1 with errno set; a greeting may have written why. */
+static int connect_within(const struct addrinfo *address, double seconds,
+                          const struct greeting *greeting,
+                          char why[REASON_SIZE])
 {
+    double deadline = now() + seconds;
     int server = socket(address->ai_family, address->ai_socktype,
                         address->ai_protocol);
     if (server == -1)
@@ -237,7 +245,7 @@ static int connect_within(const struct addrinfo *address, double seconds)
     if (connect(server, address->ai_addr, address->ai_addrlen) == -1) {
         if (errno != EINPROGRESS && errno != EINTR)
             goto failed;
-        if (wait_until(server, POLLOUT, now() + seconds) == -1)
+        if (wait_until(server, POLLOUT, deadline) == -1)
             goto failed;
         int error;
         socklen_t size = sizeof error;
@@ -250,6 +258,9 @@ static int connect_within(const struct addrinfo *address, double seconds)
     }
 
     if (set_nonblocking(server, false) == -1)
+        goto failed;
+    if (greeting != NULL &&
+        greeting->greet(greeting->of, server, deadline, why) == -1)
         goto failed;
     return server;
 
@@ -272,6 +283,7 @@ static bool may_pass(int error)
  * a socket, or -1 with the last reason; sets `*again` when another attempt may
  * do better. */
 static int try_every_address(const char *host, const char *port, double seconds,
+                             const struct greeting *greeting,
                              char reason[REASON_SIZE], bool *again)
 {
     *again = false;
@@ -291,35 +303,42 @@ static int try_every_address(const char *host, const char *port, double seconds,
     int server = -1;
     for (struct addrinfo *address = addresses; server == -1 && address != NULL;
          address = address->ai_next) {
-        server = connect_within(address, seconds);
+        char why[REASON_SIZE] = "";
+        server = connect_within(address, seconds, greeting, why);
         if (server != -1)
             break;
-        int why = errno;
-        if (may_pass(why))
-            *again = true;
+        error = errno;
         char number[64];
         if (getnameinfo(address->ai_addr, address->ai_addrlen, number,
                         sizeof number, NULL, 0, NI_NUMERICHOST) != 0)
             strcpy(number, "?");
-        snprintf(reason, REASON_SIZE, "%s: %s", number, strerror(why));
+        snprintf(reason, REASON_SIZE, "%s: %.180s", number,
+                 why[0] == '\0' ? strerror(error) : why);
+        if (error == EPROTO) { /* the server is there, and is not for us */
+            *again = false;
+            break;
+        }
+        if (may_pass(error))
+            *again = true;
     }
     freeaddrinfo(addresses);
     return server;
 }
 
 int connect_to(const char *host, const char *port, double seconds, int retries,
-               char reason[REASON_SIZE])
+               const struct greeting *greeting, char reason[REASON_SIZE])
 {
     double pause = PAUSE_FIRST;
     for (int attempt = 1;; attempt++) {
         bool again;
         char why[REASON_SIZE];
-        int server = try_every_address(host, port, seconds, why, &again);
+        int server = try_every_address(host, port, seconds, greeting, why,
+                                       &again);
         if (server != -1)
             return server;
         if (!again || attempt > retries) {
             snprintf(reason, REASON_SIZE,
-                     "cannot connect to %.80s port %s: %.100s (%d %s)", host,
+                     "cannot connect to %.80s port %s: %.130s (%d %s)", host,
                      port, why, attempt, attempt == 1 ? "try" : "tries");
             return -1;
         }

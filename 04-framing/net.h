@@ -65,15 +65,37 @@ int announce(int listener);
 int accept_client(int listener, char name[NAME_SIZE]);
 
 /*
+ * The same for a server that has other things to do: on a listener that does
+ * not block, returns -1 with EAGAIN or EWOULDBLOCK when no client waits; on
+ * any, -1 with an errno for which out_of_resources() is true when there is
+ * nothing left to take it with; it may be tried again later.
+ */
+int accept_now(int listener, char name[NAME_SIZE]);
+bool out_of_resources(int error);
+
+/*
+ * What a client does with a new connection before it is of use: in lesson 07 a
+ * handshake. `greet` gets `of` and a blocking socket, which stays its caller's.
+ * It returns 0, or -1 with errno set: EPROTO when the server is no use at any
+ * address. It may write why.
+ */
+struct greeting {
+    int (*greet)(void *of, int socket, double deadline,
+                 char reason[REASON_SIZE]);
+    void *of;
+};
+
+/*
  * Connects to `port` (in digits) of `host` (a name or an address): tries every
  * address, each for at most `seconds`, and after a failure that may pass tries
  * all again, at most `retries` times, with a pause of 0.1 to 1 s before each.
- * Call srand() once before: the pauses are random.
+ * A greeting (NULL: none) is part of it. Call srand() once before: the pauses
+ * are random.
  *
  * Returns a connected, blocking socket, or -1 with the reason.
  */
 int connect_to(const char *host, const char *port, double seconds, int retries,
-               char reason[REASON_SIZE]);
+               const struct greeting *greeting, char reason[REASON_SIZE]);
 
 /* Makes every later send and receive on the socket give up after `seconds`
  * (over 0) without progress. Returns 0, or -1 with errno set. */
