@@ -237,13 +237,14 @@ void diagnose(struct bytes *text, const unsigned char *expected,
     if (expected_length == 0)
         return;
     if (came_length == 0)
-        append_format(text, "Nothing came at all%s.",
-                      ending == END_OF_FILE
-                          ? ": the program closed without a byte"
-                      : ending == RESET
-                          ? ": the program reset the connection"
-                          : ", and nothing was closed: the program waits, or "
-                            "holds the bytes back");
+        append_format(
+            text, "Nothing came at all%s.",
+            ending == END_OF_FILE ? ": the program closed without a byte"
+            : ending == CUT_OFF ? ": the connection was cut off without a byte"
+            : ending == RESET
+                ? ": the program reset the connection"
+                : ", and nothing was closed: the program waits, or "
+                  "holds the bytes back");
     else if (d.came_left == 0)
         diagnose_missing_end(text, &d, ending);
     else if (d.expected_left == 0)

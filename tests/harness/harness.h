@@ -14,6 +14,9 @@
  * also collects what the programs print, so that no program ever blocks
  * because nobody reads its output.
  *
+ * In lesson 07 every connection goes inside TLS, and what is said here of bytes
+ * holds for those inside; tls.h has more for that lesson.
+ *
  * The program is judged as a black box. SERVER and CLIENT in the environment
  * name it: a path, or a command of several words ("python3 room.py").
  */
@@ -110,6 +113,8 @@ struct start {
     enum output output;           /* where standard output goes */
     bool no_privileged_ports;     /* may not bind a port below 1024 */
     bool empty_input;             /* standard input is at its end at once */
+    bool bare;                    /* in 07 too with these arguments alone */
+    const char *folder;           /* in which it runs; NULL: in ours */
 };
 
 /* Starts SERVER or CLIENT and returns at once. The harness owns what it
@@ -251,6 +256,7 @@ struct connect_options {
     int receive_buffer;  /* SO_RCVBUF, set before connect; 0: the system's */
     int send_buffer;     /* SO_SNDBUF; 0: the system's */
     const char *address; /* NULL: the one that the server listens on */
+    bool plain;          /* TCP alone, in lesson 07 too */
 };
 
 /* Connects; fails the test when that takes longer than PATIENCE. The harness
@@ -292,6 +298,9 @@ void close_listener(struct listener *listener);
  * SO_RCVBUF for connections that come from now on (0: the system's). */
 struct peer *accept_client(struct listener *listener);
 struct peer *accept_client_within(struct listener *listener, double seconds);
+/* The same, and TCP alone in lesson 07 too. */
+struct peer *accept_plainly(struct listener *listener);
+struct peer *accept_plainly_within(struct listener *listener, double seconds);
 void set_receive_buffer(struct listener *listener, int receive_buffer);
 
 /* How many attempts to connect to this listener have been seen on the wire:
@@ -358,7 +367,7 @@ void expect_end_of_file(struct peer *peer);
 /* Waits for end of file or a reset; bytes before it fail the test. */
 void expect_closed(struct peer *peer);
 
-void half_close(struct peer *peer); /* shutdown(SHUT_WR) */
+void half_close(struct peer *peer); /* shutdown(SHUT_WR); TLS: close_notify */
 void close_peer(struct peer *peer); /* close: end of file for the program */
 void reset_peer(struct peer *peer); /* SO_LINGER 0, close: a reset */
 

@@ -39,6 +39,10 @@ void forget_all_kept(void);
  */
 short wait_on(int descriptor, short events, double until);
 
+/* The same for many descriptors, as poll(2) takes them. */
+struct pollfd;
+void wait_on_many(struct pollfd *many, size_t how_many, double until);
+
 /* The moment `seconds` from now. */
 double moment_in(double seconds);
 
@@ -55,8 +59,10 @@ struct program {
     double started;
     double ended_at;
     bool has_ended;
-    int status;  /* from waitpid */
-    bool killed; /* by kill_program, or a signal from the test */
+    int status;   /* from waitpid */
+    bool killed;  /* by kill_program, or a signal from the test */
+    bool stopped; /* by stop_program */
+    bool without_descriptors;
     bool end_expected;
     bool did_well;             /* ended with the status that was expected */
     bool group_ended;          /* by end_program, its children too */
@@ -101,10 +107,82 @@ void release_group(pid_t group);
 
 /* ----------------------------------------------------------------- network */
 
+/* CUT_OFF: the end of TCP where TLS (lesson 07) had not ended. */
+enum ending { STILL_OPEN, END_OF_FILE, RESET, CUT_OFF };
+
 void close_all_sockets(void);
 
 /* A port number with its two bytes exchanged. */
 int exchange_bytes(int port);
+
+/* One end of a connection, as network.c and messages.c use it. Sends what can
+ * go now; -1 when nothing can, -2 when nothing ever will. */
+ssize_t send_now(struct peer *peer, const void *bytes, size_t length);
+
+/* Takes what is there now, at most `size` bytes. */
+enum taken { TAKEN_SOME, TAKEN_NOTHING, TAKEN_END, TAKEN_RESET, TAKEN_CUT };
+enum taken take_now(struct peer *peer, void *buffer, size_t size,
+                    size_t *taken);
+bool is_over(enum taken taken);
+
+/* A server that a signal ends need not say that it does. */
+bool may_cut_off(void);
+enum ending ending_of(enum taken taken);
+
+/* Waits like wait_on() until sending or taking is worth another try. */
+void wait_on_peer(struct peer *peer, short events, double until);
+
+/* What it waits for on the descriptor then; 0 when there is no need to. */
+short events_for_peer(const struct peer *peer, short events);
+
+/* What a report says of a connection: nothing, or that its handshake is not
+ * done, or what was wrong with it. Begins with "; ". */
+const char *about_the_wrapping(const struct peer *peer);
+
+/* Connections that have something to do while the test waits for something
+ * else: those into the array, at most `most`; and lets them do it. */
+struct pollfd;
+size_t connections_at_work(struct pollfd *watched, size_t most);
+void work_on_connections(void);
+
+/* ---------------------------------------------- what wraps up the bytes
+ *
+ * In lesson 07 the bytes of a connection go inside TLS (tls.c, linked into that
+ * lesson's tests alone); in the others TCP carries them as they are.
+ */
+struct wrapping; /* of one connection */
+
+struct wrapper {
+    struct wrapping *(*begin)(int descriptor, bool as_server);
+    void (*forget)(struct wrapping *wrapping);
+
+    /* Goes on with the handshake, and with what waits to be sent. */
+    void (*work)(struct wrapping *wrapping);
+    bool (*is_at_work)(const struct wrapping *wrapping);
+    bool (*is_ready)(const struct wrapping *wrapping); /* or has ended */
+
+    /* As send_now(), take_now() and shutdown(). Sending before the handshake is
+     * done, and after the last piece has not gone whole, only remembers. */
+    ssize_t (*send)(struct wrapping *wrapping, const void *bytes,
+                    size_t length);
+    enum taken (*take)(struct wrapping *wrapping, void *buffer, size_t size,
+                       size_t *taken);
+    void (*end_side)(struct wrapping *wrapping);
+
+    /* What to wait for when somebody wants to wait for `events`; 0 when there
+     * is no need to wait. */
+    short (*events)(const struct wrapping *wrapping, short events);
+    const char *(*about)(const struct wrapping *wrapping);
+};
+
+extern const struct wrapper tls_wrapper;
+
+struct wrapping *wrapping_of(const struct peer *peer);
+void wrap_up(struct peer *peer, struct wrapping *wrapping);
+
+/* The channel's frames are a client's: the test is the server. */
+struct channel;
+void act_as_server(struct channel *channel);
 
 /* ------------------------------------------------------------- observation */
 
@@ -120,8 +198,6 @@ double cpu_time_of_group(pid_t group);
 size_t count_own_descriptors(void);
 
 /* ------------------------------------------------------------------ report */
-
-enum ending { STILL_OPEN, END_OF_FILE, RESET };
 
 /*
  * Ends the test: `what` ("client 1 receives") should have been `expected`,

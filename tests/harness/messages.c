@@ -26,41 +26,33 @@ struct channel {
 
 /* ------------------------------------------------- what carries the bytes */
 
-/* Hands over what can go at once; -1 when nothing can, -2 when nothing ever
- * will. */
 static ssize_t transmit(struct channel *channel, const void *bytes,
                         size_t length)
 {
-    ssize_t sent = send(descriptor_of(channel->peer), bytes, length,
-                        MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent >= 0)
-        return sent;
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -2;
+    return send_now(channel->peer, bytes, length);
 }
 
 /* Takes in what is there; true when something was, or the end. */
 static bool take_in(struct channel *channel)
 {
     char buffer[65536];
+    size_t length;
     if (channel->ending != STILL_OPEN)
         return false;
-    ssize_t length = recv(descriptor_of(channel->peer), buffer, sizeof buffer,
-                          MSG_DONTWAIT);
-    if (length < 0 &&
-        (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return false;
-    if (length > 0)
-        append_bytes(&channel->came, buffer, (size_t)length);
-    else
-        channel->ending = length == 0 ? END_OF_FILE : RESET;
-    return true;
+    enum taken taken = take_now(channel->peer, buffer, sizeof buffer, &length);
+    append_bytes(&channel->came, buffer, length);
+    channel->ending = ending_of(taken);
+    return taken != TAKEN_NOTHING;
 }
 
 static void wait_for(struct channel *channel, short events, double until)
 {
     if (channel->ending != STILL_OPEN)
         events &= (short)~POLLIN;
-    wait_on(events == 0 ? -1 : descriptor_of(channel->peer), events, until);
+    if (events == 0)
+        wait_on(-1, 0, until);
+    else
+        wait_on_peer(channel->peer, events, until);
 }
 
 static void end_own_side(struct channel *channel)
@@ -97,7 +89,9 @@ static const char *state_of_programs(void)
 
 static const char *how_it_ended(enum ending ending)
 {
-    return ending == RESET ? "a reset" : "end of file";
+    return ending == RESET     ? "a reset"
+           : ending == CUT_OFF ? "the end of TCP without close_notify"
+                               : "end of file";
 }
 
 /* --------------------------------------------------------- bytes to be sent */
@@ -232,8 +226,18 @@ struct channel *open_channel(struct program *server)
 struct channel *accept_channel(struct listener *listener)
 {
     struct channel *channel = channel_over(accept_client(listener));
-    channel->is_server = true;
+    act_as_server(channel);
     return channel;
+}
+
+void act_as_server(struct channel *channel)
+{
+    channel->is_server = true;
+}
+
+struct peer *peer_of(const struct channel *channel)
+{
+    return channel->peer;
 }
 
 void speak_lines(struct channel *channel)
@@ -263,6 +267,8 @@ void reset_channel(struct channel *channel)
 _Noreturn static void fail_sending(struct channel *channel, size_t sent,
                                    size_t length, bool broken)
 {
+    if (broken)
+        let_pass(0.1); /* whether it has ended shows a moment later */
     while (take_in(channel))
         continue;
     size_t waiting = channel->came.length - channel->taken;
@@ -401,6 +407,13 @@ static void let_it_settle(struct channel *channel)
     "it "                                                                      \
     "may anywhere. What it returns says how many it took; the rest has to be " \
     "sent with another call."
+
+#define CUT_OFF_CAUSE                                                          \
+    "close() without SSL_shutdown() before it: who receives that cannot tell " \
+    "it from a connection that somebody on the way has cut off. Or the "       \
+    "connection was all right, and an error that another one had left in "     \
+    "OpenSSL's queue was taken for its own (ERR_clear_error() before each "    \
+    "call)."
 
 /* For a report on the hostile network: what is different there. */
 static const char *about_the_network(void)
@@ -864,6 +877,12 @@ void expect_end(struct channel *channel, int how)
                   about_the_rest(channel), case_line());
     if (channel->ending == RESET && (how & END_OF_FILE_ONLY) != 0)
         fail_end(channel, expected);
+    if (channel->ending == CUT_OFF && !may_cut_off()) {
+        usual_cause(CUT_OFF_CAUSE);
+        fail_test("Expected: %s, and says so with close_notify.\n"
+                  "What came: the end of TCP without close_notify%s.%s",
+                  expected, state_of_programs(), case_line());
+    }
     note("received %s", how_it_ended(channel->ending));
 }
 
@@ -912,6 +931,55 @@ bool breaks_within(struct channel *channel, double seconds)
 bool was_reset(const struct channel *channel)
 {
     return channel->ending == RESET;
+}
+
+/* -------------------------------------------------- without any waiting */
+
+ssize_t send_at_once(struct channel *channel, const void *bytes, size_t length)
+{
+    ssize_t sent = transmit(channel, bytes, length);
+    return sent == -2 ? -1 : sent < 0 ? 0 : sent;
+}
+
+size_t take_payloads(struct channel *channel, take_payload *take, void *context,
+                     size_t most)
+{
+    const char *payload;
+    size_t length;
+    size_t count = 0;
+    while (count < most &&
+           await_frame(channel, 0, "a message", &payload, &length) == A_FRAME) {
+        take(context, payload, length);
+        take_frame(channel, length);
+        count++;
+    }
+    return count;
+}
+
+void judge_payload(struct channel *channel, const char *payload, size_t length)
+{
+    struct message message;
+    read_message(channel, payload, length, &message, "a message");
+}
+
+const char *unfinished_frame(struct channel *channel)
+{
+    return about_the_rest(channel);
+}
+
+bool channel_is_over(const struct channel *channel)
+{
+    return channel->ending != STILL_OPEN;
+}
+
+int channel_descriptor(const struct channel *channel)
+{
+    return descriptor_of(channel->peer);
+}
+
+short channel_events(const struct channel *channel, short events)
+{
+    return events_for_peer(channel->peer, events);
 }
 
 /* ------------------------------------------------------------ observation */

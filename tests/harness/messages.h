@@ -67,6 +67,9 @@ struct channel *open_channel_with(struct program *server,
 struct channel *accept_channel(struct listener *listener);
 struct channel *channel_over(struct peer *peer);
 
+/* The connection that a channel goes over. */
+struct peer *peer_of(const struct channel *channel);
+
 /* From here on the frames of this channel end with a newline. */
 void speak_lines(struct channel *channel);
 
@@ -143,6 +146,31 @@ bool breaks_within(struct channel *channel, double seconds);
 
 /* Whether the connection was broken off rather than closed. */
 bool was_reset(const struct channel *channel);
+
+/* ------------------------------------------------ for guests.c: no waiting */
+
+/* Sends what goes at once: how much that was; -1 when nothing ever will. */
+ssize_t send_at_once(struct channel *channel, const void *bytes, size_t length);
+
+/* Hands over the payload of every whole frame that is there, `most` of them at
+ * most, and returns how many that were. */
+typedef void take_payload(void *context, const char *payload, size_t length);
+size_t take_payloads(struct channel *channel, take_payload *take, void *context,
+                     size_t most);
+
+/* Fails when the payload is no message. */
+void judge_payload(struct channel *channel, const char *payload, size_t length);
+
+/* A sentence on a frame that has begun and is not whole, or "". */
+const char *unfinished_frame(struct channel *channel);
+
+/* Whether the connection has ended, as far as it has been read. */
+bool channel_is_over(const struct channel *channel);
+
+/* The descriptor, and what to wait for on it when somebody wants to wait for
+ * `events`; 0 when there is no need to wait. */
+int channel_descriptor(const struct channel *channel);
+short channel_events(const struct channel *channel, short events);
 
 /* ------------------------------------------------------------ observation */
 

@@ -21,7 +21,15 @@ struct peer {
     struct peer *next;
     int descriptor; /* -1: closed */
     const char *name;
+    struct program *server;    /* NULL: the test is the server */
+    struct wrapping *wrapping; /* NULL: TCP carries the bytes as they are */
 };
+
+#if LESSON == 7
+static const struct wrapper *const wrapper = &tls_wrapper;
+#else
+static const struct wrapper *const wrapper;
+#endif
 
 struct listener {
     struct listener *next;
@@ -81,9 +89,44 @@ static void set_option(int descriptor, int level, int name, int value)
 static struct peer *new_peer(int descriptor, const char *name)
 {
     struct peer *peer = keep(sizeof *peer);
-    *peer = (struct peer){peers, descriptor, name};
+    *peer = (struct peer){
+        .next = peers, .descriptor = descriptor, .name = name};
     peers = peer;
     return peer;
+}
+
+static const char *other_side(void);
+static const char *state_of_others(void);
+
+/* Waits until both sides are ready to speak. */
+static void finish_beginning(struct peer *peer)
+{
+    double from = now();
+    double until = from + patience();
+    wrapper->work(peer->wrapping);
+    while (!wrapper->is_ready(peer->wrapping)) {
+        if (now() >= until)
+            fail_test("Expected: %s does the TLS handshake with %s.\n"
+                      "After %.1f s it is not done%s; %s.",
+                      other_side(), peer->name, now() - from,
+                      about_the_wrapping(peer), state_of_others());
+        wait_on_peer(peer, POLLIN, until);
+        wrapper->work(peer->wrapping);
+    }
+}
+
+static void wrap(struct peer *peer, bool as_server)
+{
+    if (wrapper == NULL)
+        return;
+    peer->wrapping = wrapper->begin(peer->descriptor, as_server);
+    /* A server that cannot answer now will do it while the test waits for
+     * something else. */
+    if (peer->server != NULL &&
+        (peer->server->stopped || peer->server->without_descriptors))
+        wrapper->work(peer->wrapping);
+    else
+        finish_beginning(peer);
 }
 
 /* ----------------------------------------------------- the test as a client */
@@ -149,6 +192,9 @@ struct peer *connect_with(struct program *server,
     }
     note("%s connected%s%s%s", name,
          options->address != NULL ? text_of(" to %s", text) : "", about, "");
+    peer->server = server;
+    if (!options->plain)
+        wrap(peer, false);
     return peer;
 }
 
@@ -326,7 +372,7 @@ void set_receive_buffer(struct listener *listener, int receive_buffer)
         set_option(listener->descriptor, SOL_SOCKET, SO_RCVBUF, receive_buffer);
 }
 
-struct peer *accept_client_within(struct listener *listener, double seconds)
+struct peer *accept_plainly_within(struct listener *listener, double seconds)
 {
     double until = moment_in(seconds);
     for (;;) {
@@ -345,10 +391,25 @@ struct peer *accept_client_within(struct listener *listener, double seconds)
     }
 }
 
+struct peer *accept_client_within(struct listener *listener, double seconds)
+{
+    struct peer *peer = accept_plainly_within(listener, seconds);
+    if (peer != NULL)
+        wrap(peer, true);
+    return peer;
+}
+
 struct peer *accept_client(struct listener *listener)
 {
+    struct peer *peer = accept_plainly(listener);
+    wrap(peer, true);
+    return peer;
+}
+
+struct peer *accept_plainly(struct listener *listener)
+{
     double from = now();
-    struct peer *peer = accept_client_within(listener, patience());
+    struct peer *peer = accept_plainly_within(listener, patience());
     if (peer != NULL)
         return peer;
     if (!any_program_runs() && programs != NULL)
@@ -364,6 +425,9 @@ struct peer *accept_client(struct listener *listener)
 
 static void forget_socket(struct peer *peer)
 {
+    if (peer->wrapping != NULL)
+        wrapper->forget(peer->wrapping);
+    peer->wrapping = NULL;
     if (peer->descriptor >= 0)
         close(peer->descriptor);
     peer->descriptor = -1;
@@ -389,20 +453,21 @@ static bool would_block(void)
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
-/* Sends what the kernel takes; -1 when nothing now, -2 when it has failed. */
-static ssize_t send_now(struct peer *peer, const void *bytes, size_t length)
+ssize_t send_now(struct peer *peer, const void *bytes, size_t length)
 {
+    if (peer->wrapping != NULL)
+        return wrapper->send(peer->wrapping, bytes, length);
     ssize_t sent = send(peer->descriptor, bytes, length, MSG_NOSIGNAL);
     if (sent >= 0)
         return sent;
     return would_block() ? -1 : -2;
 }
 
-enum taken { TAKEN_SOME, TAKEN_NOTHING, TAKEN_END, TAKEN_RESET };
-
-static enum taken take_now(struct peer *peer, void *buffer, size_t size,
-                           size_t *taken)
+enum taken take_now(struct peer *peer, void *buffer, size_t size, size_t *taken)
 {
+    *taken = 0;
+    if (peer->wrapping != NULL)
+        return wrapper->take(peer->wrapping, buffer, size, taken);
     ssize_t length = recv(peer->descriptor, buffer, size, 0);
     *taken = length > 0 ? (size_t)length : 0;
     if (length > 0)
@@ -412,11 +477,83 @@ static enum taken take_now(struct peer *peer, void *buffer, size_t size,
     return would_block() ? TAKEN_NOTHING : TAKEN_RESET;
 }
 
-static enum ending ending_of(enum taken taken)
+bool is_over(enum taken taken)
+{
+    return taken == TAKEN_END || taken == TAKEN_RESET || taken == TAKEN_CUT;
+}
+
+enum ending ending_of(enum taken taken)
 {
     return taken == TAKEN_END     ? END_OF_FILE
            : taken == TAKEN_RESET ? RESET
+           : taken == TAKEN_CUT   ? CUT_OFF
                                   : STILL_OPEN;
+}
+
+static const char *how_it_ended(enum taken taken)
+{
+    return taken == TAKEN_END     ? "end of file"
+           : taken == TAKEN_RESET ? "a reset"
+                                  : "the end of TCP without close_notify";
+}
+
+short events_for_peer(const struct peer *peer, short events)
+{
+    return peer->wrapping != NULL ? wrapper->events(peer->wrapping, events)
+                                  : events;
+}
+
+void wait_on_peer(struct peer *peer, short events, double until)
+{
+    events = events_for_peer(peer, events);
+    if (events == 0)
+        wait_on(-1, 0, 0);
+    else
+        wait_on(peer->descriptor, events, until);
+}
+
+const char *about_the_wrapping(const struct peer *peer)
+{
+    return peer->wrapping != NULL ? wrapper->about(peer->wrapping) : "";
+}
+
+size_t connections_at_work(struct pollfd *watched, size_t most)
+{
+    size_t count = 0;
+    for (struct peer *each = wrapper != NULL ? peers : NULL;
+         each != NULL && count < most; each = each->next) {
+        if (each->wrapping != NULL && wrapper->is_at_work(each->wrapping))
+            watched[count++] = (struct pollfd){
+                each->descriptor, wrapper->events(each->wrapping, 0), 0};
+    }
+    return count;
+}
+
+void work_on_connections(void)
+{
+    for (struct peer *each = wrapper != NULL ? peers : NULL; each != NULL;
+         each = each->next) {
+        if (each->wrapping != NULL && wrapper->is_at_work(each->wrapping))
+            wrapper->work(each->wrapping);
+    }
+}
+
+struct wrapping *wrapping_of(const struct peer *peer)
+{
+    return peer->wrapping;
+}
+
+void wrap_up(struct peer *peer, struct wrapping *wrapping)
+{
+    peer->wrapping = wrapping;
+}
+
+static void end_side(struct peer *peer)
+{
+    if (peer->wrapping != NULL)
+        wrapper->end_side(peer->wrapping);
+    else
+        shutdown(peer->descriptor, SHUT_WR);
 }
 
 /* Adds to `came` what comes within 100 ms, for a report that shows more than
@@ -431,10 +568,10 @@ static enum ending collect_rest(struct peer *peer, struct bytes *came,
         size_t length;
         taken = take_now(peer, buffer, sizeof buffer, &length);
         append_bytes(came, buffer, length);
-        if (taken == TAKEN_END || taken == TAKEN_RESET)
+        if (is_over(taken))
             break;
         if (taken == TAKEN_NOTHING)
-            wait_on(peer->descriptor, POLLIN, until);
+            wait_on_peer(peer, POLLIN, until);
     }
     return ending_of(taken);
 }
@@ -486,7 +623,7 @@ static void send_quietly(struct peer *peer, const void *bytes, size_t length)
         }
         if (more == -2 || now() >= until)
             fail_sending(peer, sent, length, more == -2);
-        wait_on(peer->descriptor, POLLOUT, until);
+        wait_on_peer(peer, POLLOUT, until);
     }
 }
 
@@ -533,7 +670,7 @@ size_t send_until_full(struct peer *peer, const void *bytes, size_t length,
             until = moment_in(seconds);
             continue;
         }
-        wait_on(peer->descriptor, POLLOUT, until);
+        wait_on_peer(peer, POLLOUT, until);
     }
     note("%s sent %s, reading nothing%s", peer->name, count_of(sent, "byte"),
          sent < length ? "; then the kernel took no more" : "");
@@ -574,7 +711,7 @@ void exchange(struct peer *peer, const void *sent, size_t sent_length,
                                (const char *)expected + compared,
                                both - compared) != 0);
         compared = both;
-        bool over = taken == TAKEN_END || taken == TAKEN_RESET;
+        bool over = is_over(taken);
         bool all = came.length >= expected_length;
         if (all && !differs && gone == sent_length && !over &&
             taken == TAKEN_NOTHING)
@@ -592,16 +729,16 @@ void exchange(struct peer *peer, const void *sent, size_t sent_length,
                 fail_test("Expected: after %s came back to %s, the connection "
                           "stays open.\nIt ended with %s.",
                           count_of(expected_length, "byte"), peer->name,
-                          taken == TAKEN_END ? "end of file" : "a reset");
+                          how_it_ended(taken));
             if (all && !differs)
                 fail_sending(peer, gone, sent_length, broken);
             fail_difference(text_of("%s receives", peer->name), expected,
                             expected_length, copy.data, copy.length, ending);
         }
         if (!progress)
-            wait_on(peer->descriptor,
-                    gone < sent_length && !broken ? POLLIN | POLLOUT : POLLIN,
-                    until);
+            wait_on_peer(
+                peer, gone < sent_length && !broken ? POLLIN | POLLOUT : POLLIN,
+                until);
     }
     free_bytes(&came);
     note("%s received %s, as expected", peer->name,
@@ -634,20 +771,19 @@ struct received send_and_collect(struct peer *peer, const void *sent,
         if (sending && gone == sent_length) {
             sending = false;
             if (half_close_after)
-                shutdown(peer->descriptor, SHUT_WR);
+                end_side(peer);
         }
         size_t length;
         size_t room = most - came.length;
         taken = take_now(peer, buffer,
                          room < sizeof buffer ? room : sizeof buffer, &length);
         append_bytes(&came, buffer, length);
-        if (taken == TAKEN_END || taken == TAKEN_RESET)
+        if (is_over(taken))
             break;
         if (progress || length > 0)
             until = moment_in(patience());
         else
-            wait_on(peer->descriptor, sending ? POLLIN | POLLOUT : POLLIN,
-                    until);
+            wait_on_peer(peer, sending ? POLLIN | POLLOUT : POLLIN, until);
     }
     char *copy = keep(came.length);
     if (came.length > 0)
@@ -656,8 +792,7 @@ struct received send_and_collect(struct peer *peer, const void *sent,
     struct received received = {.bytes = copy,
                                 .length = came.length,
                                 .was_reset = taken == TAKEN_RESET,
-                                .ended = taken == TAKEN_END ||
-                                         taken == TAKEN_RESET};
+                                .ended = is_over(taken)};
     free_bytes(&came);
     note("%s received %s, then %s", peer->name,
          quoted(received.bytes, received.length),
@@ -687,7 +822,7 @@ void expect_bytes(struct peer *peer, const void *bytes, size_t length)
             until = moment_in(patience());
             continue;
         }
-        bool over = taken == TAKEN_END || taken == TAKEN_RESET;
+        bool over = is_over(taken);
         if (differs || over || now() >= until) {
             enum ending ending = ending_of(taken);
             if (!over)
@@ -695,7 +830,7 @@ void expect_bytes(struct peer *peer, const void *bytes, size_t length)
             fail_difference(text_of("%s receives", peer->name), bytes, length,
                             came.data, came.length, ending);
         }
-        wait_on(peer->descriptor, POLLIN, until);
+        wait_on_peer(peer, POLLIN, until);
     }
     free_bytes(&came);
     note("%s received %s, as expected", peer->name, quoted(bytes, length));
@@ -724,12 +859,11 @@ void receive_bytes(struct peer *peer, void *buffer, size_t length)
                       "%s came (%s), then %s; %s.",
                       peer->name, count_of(length, "byte"),
                       count_of(received, "byte"), quoted(buffer, received),
-                      taken == TAKEN_END ? "end of file"
-                      : taken == TAKEN_RESET
-                          ? "a reset"
+                      is_over(taken)
+                          ? how_it_ended(taken)
                           : text_of("nothing for %.1f s", patience()),
                       state_of_others());
-        wait_on(peer->descriptor, POLLIN, until);
+        wait_on_peer(peer, POLLIN, until);
     }
     note("%s received %s", peer->name, quoted(buffer, length));
 }
@@ -747,7 +881,7 @@ ssize_t receive_some(struct peer *peer, void *buffer, size_t size,
             return -1;
         if (now() >= until)
             return 0;
-        wait_on(peer->descriptor, POLLIN, until);
+        wait_on_peer(peer, POLLIN, until);
     }
 }
 
@@ -769,14 +903,21 @@ void expect_silence(struct peer *peer, double seconds)
         if (taken != TAKEN_NOTHING)
             fail_test("Expected: the connection of %s stays open and "
                       "silent.\nIt ended with %s; %s.",
-                      peer->name,
-                      taken == TAKEN_END ? "end of file" : "a reset",
-                      state_of_others());
+                      peer->name, how_it_ended(taken), state_of_others());
         if (now() >= until)
             break;
-        wait_on(peer->descriptor, POLLIN, until);
+        wait_on_peer(peer, POLLIN, until);
     }
     note("%s received nothing for %.0f ms", peer->name, seconds * 1e3);
+}
+
+bool may_cut_off(void)
+{
+    for (struct program *each = programs; each != NULL; each = each->next) {
+        if (each->is_server && each->killed)
+            return true;
+    }
+    return false;
 }
 
 static void expect_end(struct peer *peer, bool reset_is_fine)
@@ -797,10 +938,19 @@ static void expect_end(struct peer *peer, bool reset_is_fine)
                             "", 0, came.data, came.length, ending);
         }
         if (taken == TAKEN_END || (taken == TAKEN_RESET && reset_is_fine)) {
-            note("%s received %s", peer->name,
-                 taken == TAKEN_END ? "end of file" : "a reset");
+            note("%s received %s", peer->name, how_it_ended(taken));
             return;
         }
+        if (taken == TAKEN_CUT && may_cut_off()) {
+            note("%s received %s", peer->name, how_it_ended(taken));
+            return;
+        }
+        if (taken == TAKEN_CUT)
+            fail_test("Expected: %s receives close_notify, then end of "
+                      "file.\nIt received the end of TCP without "
+                      "close_notify: so ends a connection that somebody cut "
+                      "off; %s.",
+                      peer->name, state_of_others());
         if (taken == TAKEN_RESET)
             fail_test("Expected: %s receives end of file.\n"
                       "It received a reset (%s). A reset comes when a program "
@@ -811,7 +961,7 @@ static void expect_end(struct peer *peer, bool reset_is_fine)
             fail_test("Expected: %s receives end of file: %s closes the "
                       "connection.\nNothing came in %.1f s; %s.",
                       peer->name, other_side(), patience(), state_of_others());
-        wait_on(peer->descriptor, POLLIN, until);
+        wait_on_peer(peer, POLLIN, until);
     }
 }
 
@@ -825,15 +975,31 @@ void expect_closed(struct peer *peer)
     expect_end(peer, true);
 }
 
+/* What has been taken to be sent goes before the connection does. */
+static void finish_end(struct peer *peer)
+{
+    double until = moment_in(0.2);
+    bool is_stopped = peer->server != NULL && peer->server->stopped;
+    wrapper->end_side(peer->wrapping);
+    while (!is_stopped && wrapper->is_at_work(peer->wrapping) &&
+           now() < until) {
+        wait_on_peer(peer, 0, until);
+        wrapper->work(peer->wrapping);
+    }
+}
+
 void half_close(struct peer *peer)
 {
-    note("%s ended its side (shutdown)", peer->name);
-    shutdown(peer->descriptor, SHUT_WR);
+    note("%s ended its side (%s)", peer->name,
+         peer->wrapping != NULL ? "close_notify" : "shutdown");
+    end_side(peer);
 }
 
 void close_peer(struct peer *peer)
 {
     note("%s closed", peer->name);
+    if (peer->wrapping != NULL)
+        finish_end(peer);
     forget_socket(peer);
 }
 

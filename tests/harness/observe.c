@@ -309,6 +309,7 @@ void stop_program(struct program *program)
     double until = moment_in(patience());
     note("stopped %s (SIGSTOP)", program->name);
     kill(-program->pid, SIGSTOP);
+    program->stopped = true;
     while (now() < until) {
         size_t count = members_of_group(program->pid, members, states,
                                         MOST_PROCESSES);
@@ -325,6 +326,7 @@ void stop_program(struct program *program)
 void continue_program(struct program *program)
 {
     note("let %s go on (SIGCONT)", program->name);
+    program->stopped = false;
     kill(-program->pid, SIGCONT);
 }
 
@@ -377,6 +379,7 @@ static void limit_descriptors(struct program *program, bool exhaust)
 
 void exhaust_descriptors(struct program *program)
 {
+    program->without_descriptors = true;
     limit_descriptors(program, true);
     note("took all free descriptors away from %s: the next call that needs "
          "one fails with EMFILE",
@@ -386,6 +389,7 @@ void exhaust_descriptors(struct program *program)
 void restore_descriptors(struct program *program)
 {
     limit_descriptors(program, false);
+    program->without_descriptors = false;
     note("gave %s its free descriptors back", program->name);
 }
 
@@ -490,12 +494,14 @@ void stop_program(struct program *program)
 {
     note("stopped %s (SIGSTOP)", program->name);
     kill(-program->pid, SIGSTOP);
+    program->stopped = true;
     let_pass(0.05);
 }
 
 void continue_program(struct program *program)
 {
     note("let %s go on (SIGCONT)", program->name);
+    program->stopped = false;
     kill(-program->pid, SIGCONT);
 }
 

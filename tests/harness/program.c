@@ -4,6 +4,10 @@
  */
 #include "inside.h"
 
+#if LESSON == 7
+#include "tls.h"
+#endif
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +44,7 @@ struct launch {
     char **environment;
     int input, output, errors;
     bool no_privileged_ports;
+    const char *folder;
 };
 
 void close_descriptors_from(int first)
@@ -79,6 +84,8 @@ _Noreturn static void become_program(const struct launch *launch)
     dup2(errors, 2);
     close_descriptors_from(3);
 
+    if (launch->folder != NULL && chdir(launch->folder) < 0)
+        _exit(126);
     execve(launch->path, launch->arguments, launch->environment);
     static const char text[] = "harness: cannot execute ";
     const char *reason = strerror(errno);
@@ -276,6 +283,27 @@ static void forbid_privileged_ports(void)
 #endif
 }
 
+/* The options that every program of this lesson gets before the test's own. */
+static size_t add_options(const struct start *how, bool is_server,
+                          char **arguments)
+{
+    size_t count = 0;
+#if LESSON == 7
+    const char *const for_server[] = {"-c", certificate("server.pem"), "-k",
+                                      certificate("server.key")};
+    const char *const for_client[] = {"-C", certificate("ca.pem")};
+    const char *const *options = is_server ? for_server : for_client;
+    size_t most = how->bare ? 0 : is_server ? 4 : 2;
+    for (; count < most; count++)
+        arguments[count] = (char *)(size_t)options[count];
+#else
+    (void)how;
+    (void)is_server;
+    (void)arguments;
+#endif
+    return count;
+}
+
 static struct program *start(const char *variable, const struct start *how)
 {
     bool is_server = strcmp(variable, "SERVER") == 0;
@@ -290,11 +318,12 @@ static struct program *start(const char *variable, const struct start *how)
     size_t count = 0;
     while (how->arguments != NULL && how->arguments[count] != NULL)
         count++;
-    char **arguments = keep((count + 6) * sizeof *arguments);
+    char **arguments = keep((count + 10) * sizeof *arguments);
     size_t length = 0;
     struct launch launch = {.arguments = arguments,
                             .environment = make_environment(),
-                            .no_privileged_ports = how->no_privileged_ports};
+                            .no_privileged_ports = how->no_privileged_ports,
+                            .folder = how->folder};
     if (access(words, F_OK) == 0) {
         launch.path = words;
         arguments[length++] = (char *)(size_t)words;
@@ -307,10 +336,12 @@ static struct program *start(const char *variable, const struct start *how)
     }
     struct bytes command = {0};
     append_format(&command, "%s", words);
-    for (size_t i = 0; i < count; i++) {
+    size_t first = length;
+    length += add_options(how, is_server, arguments + length);
+    for (size_t i = 0; i < count; i++)
         arguments[length++] = (char *)(size_t)how->arguments[i];
-        append_word(&command, how->arguments[i]);
-    }
+    for (size_t i = first; i < length; i++)
+        append_word(&command, arguments[i]);
     arguments[length] = NULL;
 
     struct program *program = keep(sizeof *program);
@@ -339,8 +370,9 @@ static struct program *start(const char *variable, const struct start *how)
         [OUTPUT_NO_READER] = ", its standard output a pipe without reader",
         [OUTPUT_BLOCKED] = ", its standard output a pipe that is full",
         [OUTPUT_TERMINAL] = ", its standard output a terminal"};
-    note("started %s: %s%s%s%s", program->name, program->command,
+    note("started %s: %s%s%s%s%s", program->name, program->command,
          outputs[how->output],
+         how->folder != NULL ? text_of(", in %s", how->folder) : "",
          how->empty_input && !is_server ? " < /dev/null" : "",
          how->no_privileged_ports
              ? ", without the right to bind a privileged port"
@@ -481,13 +513,14 @@ static bool read_listening_line(struct program *server, const char *address,
  * A program in a slow interpreter on a busy machine may take longer than
  * PATIENCE to start or to end; one that sleeps will not do it any more. Whether
  * to wait on: until `*until`, and, while the program is busy, a little longer,
- * at most four times PATIENCE from `from` on.
+ * at most twice PATIENCE from `from` on: a test may not take much more, and one
+ * that spins would be taken for one that goes on slowly.
  */
 static bool may_take_longer(struct program *program, double from, double *until)
 {
     if (now() < *until)
         return true;
-    if (now() >= from + 4 * patience() || program->has_ended)
+    if (now() >= from + 2 * patience() || program->has_ended)
         return false;
     if (group_rests(program->pid, 0.5))
         return false;

@@ -76,42 +76,70 @@ void start_waiting(void)
 
 /* ------------------------------------------------------------------ waiting */
 
-enum { MOST_WATCHED = 512 };
+/* How many connections are pushed on while something else is waited for. */
+enum { MOST_AT_WORK = 512 };
 
-static void watch(struct pollfd watched[], nfds_t *count, int descriptor,
-                  short events)
+/* What is watched; the list grows, and is kept. */
+static struct pollfd *watched;
+static size_t watched_size;
+
+static void make_room(size_t entries)
 {
-    if (descriptor >= 0 && *count < MOST_WATCHED)
-        watched[(*count)++] = (struct pollfd){descriptor, events, 0};
+    if (entries <= watched_size)
+        return;
+    watched_size = 2 * entries;
+    watched = realloc(watched, watched_size * sizeof *watched);
+    if (watched == NULL)
+        abort();
 }
 
-short wait_on(int descriptor, short events, double until)
+static void watch(size_t *count, int descriptor, short events)
 {
-    struct pollfd watched[MOST_WATCHED];
-    nfds_t count = 0;
+    if (descriptor < 0)
+        return;
+    make_room(*count + 1);
+    watched[(*count)++] = (struct pollfd){descriptor, events, 0};
+}
 
-    watched[count++] = (struct pollfd){descriptor, events, 0};
-    watch(watched, &count, child_ended[0], POLLIN);
+void wait_on_many(struct pollfd *many, size_t how_many, double until)
+{
+    size_t count = 0;
+    watch(&count, child_ended[0], POLLIN);
     for (struct program *each = programs; each != NULL; each = each->next) {
-        watch(watched, &count, each->output, POLLIN);
-        watch(watched, &count, each->errors, POLLIN);
+        watch(&count, each->output, POLLIN);
+        watch(&count, each->errors, POLLIN);
         if (each->typed_length > 0)
-            watch(watched, &count, each->input, POLLOUT);
+            watch(&count, each->input, POLLOUT);
     }
+    size_t ours = count;
+    for (size_t i = 0; i < how_many; i++) {
+        many[i].revents = 0;
+        watch(&count, many[i].fd, many[i].events);
+    }
+
+    struct pollfd at_work[MOST_AT_WORK];
+    size_t working = connections_at_work(at_work, MOST_AT_WORK);
+    for (size_t i = 0; i < working; i++)
+        watch(&count, at_work[i].fd, at_work[i].events);
 
     check_length_of_test();
     double left = until - now();
     int milliseconds = left <= 0 ? 0 : left > 60 ? 60000 : (int)(left * 1e3);
     if (left > 0 && (double)milliseconds < left * 1e3)
         milliseconds++;
-    int ready = poll(watched, count, milliseconds);
+    int ready = poll(watched, (nfds_t)count, milliseconds);
     if (ready < 0 && errno != EINTR && errno != EAGAIN)
         abort();
     if (ready <= 0)
-        return 0;
+        return;
 
+    size_t at = ours;
+    for (size_t i = 0; i < how_many; i++) {
+        if (many[i].fd >= 0)
+            many[i].revents = watched[at++].revents;
+    }
     char news[64];
-    if (watched[1].revents != 0) {
+    if (watched[0].revents != 0) {
         double ended_at = last_child_ended;
         while (read(child_ended[0], news, sizeof news) > 0)
             continue;
@@ -119,7 +147,14 @@ short wait_on(int descriptor, short events, double until)
     }
     for (struct program *each = programs; each != NULL; each = each->next)
         serve_pipes(each);
-    return watched[0].revents;
+    work_on_connections();
+}
+
+short wait_on(int descriptor, short events, double until)
+{
+    struct pollfd one = {descriptor, events, 0};
+    wait_on_many(&one, 1, until);
+    return one.revents;
 }
 
 void let_pass(double seconds)
