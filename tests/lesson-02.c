@@ -215,9 +215,18 @@ static bool take_piece(struct dialogue *d, size_t most, double seconds)
         most = sizeof piece;
     ssize_t taken = receive_some(d->peer, piece, most, seconds);
     if (taken < 0) {
-        usual_cause("The client has given up, or has taken something for the "
-                    "end of its input: a NUL, 0xFF, a short read. If it wrote "
-                    "a reason to standard error, that stands above.");
+        bool at_once = d->came == 0 && hostile_seed() != 0;
+        usual_cause(
+            at_once
+                ? "On the hostile network connect() may be interrupted "
+                  "(EINTR). "
+                  "The handshake goes on by itself: who calls connect() again "
+                  "gets EALREADY or EISCONN, and has to wait with poll() and "
+                  "to ask SO_ERROR. Or EINTR from poll() or send() is taken "
+                  "for a failure."
+                : "The client has given up, or has taken something for the "
+                  "end of its input: a NUL, 0xFF, a short read. If it wrote "
+                  "a reason to standard error, that stands above.");
         fail_difference("at the server, from the client", d->text, d->length,
                         d->text, d->came, END_OF_FILE);
     }
@@ -1581,6 +1590,7 @@ static double life_without_server(struct program *client)
 static void expect_two_pauses(const char *host, const struct view *view)
 {
     double longer[ROUNDS];
+    const char *said = "";
     for (int i = 0; i < ROUNDS; i++) {
         int port = unused_port();
         struct program *once = start_without_server("0", host, port, view);
@@ -1591,12 +1601,15 @@ static void expect_two_pauses(const char *host, const struct view *view)
              longer[i]);
         if (longer[i] > 0.17 && longer[i] < 1.8)
             return;
+        said = text_of("%.*s", (int)thrice->complaint.length,
+                       (const char *)thrice->complaint.data);
     }
     fail_test("Expected: two retries with a pause before each, the first of "
               "0.1 to 0.5 s and the second of 0.1 to 1 s, take 0.2 to 1.5 s "
               "longer than none.\n"
-              "Measured three times: %.3f s, %.3f s, %.3f s.",
-              longer[0], longer[1], longer[2]);
+              "Measured three times: %.3f s, %.3f s, %.3f s.\n"
+              "The last client said: %.200s",
+              longer[0], longer[1], longer[2], said);
 }
 
 TEST(client, refused_is_retried, .promise = PROMISE_RETRY,
