@@ -1,0 +1,245 @@
+#!/usr/bin/env bash
+#
+# mistakes.sh COMMAND... - the museum of mistakes in tests/mistakes/.
+#
+#     mistakes.sh list NN...     the mistakes of these lessons, a line each
+#     mistakes.sh hunt NN K      puts the K-th mistake of lesson NN into a copy,
+#                                runs the lesson's tests, and shows what a
+#                                learner would see; REVEAL=1 tells which it is
+#     mistakes.sh prove NN...    proves of each one that it applies, builds, and
+#                                is caught as its header says, with a message
+#                                that fits; TIMES=20 does so twenty times,
+#                                NAME=04-host-order proves that one alone
+#     mistakes.sh check          says which patches do not apply, and which
+#                                headers are not whole; prints nothing else
+#
+# A mistake is a patch, NN-name.patch, against a lesson's folder, behind a header
+# of "Key: value" lines (a line that begins with a blank goes on):
+#
+#     Mistake: what is wrong, in a sentence
+#     Seems to work: why nobody notices
+#     Seen in: where in the wild, by title
+#     Caught by: calm | hostile, then the names of the tests, each of which has
+#                to fail; `hostile`: the calm network does not show it
+#     Message: what each report has to say, an extended regular expression
+
+set -u
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$top" || exit 1
+copies=$top/build/mistakes
+keys=('Mistake' 'Seems to work' 'Seen in' 'Caught by' 'Message')
+
+header() {
+    sed '/^diff \|^--- /,$d' "$1"
+}
+
+# value KEY PATCH: what the header says, on one line.
+value() {
+    header "$2" | awk -v key="$1:" '
+        index($0, key) == 1 {
+            found = 1
+            sub(key " *", "")
+            printf "%s", $0
+            next
+        }
+        /^[ \t]/ && found { sub(/^[ \t]+/, " "); printf "%s", $0; next }
+        { found = 0 }'
+}
+
+# All patches of a lesson, in their order.
+patches_of() {
+    ls tests/mistakes/"$1"-*.patch 2>/dev/null
+}
+
+# The folder of a patch's lesson.
+lesson_of() {
+    local name
+    name=$(basename "$1")
+    echo "${name%%-*}"-*
+}
+
+list() {
+    local lesson patch number
+    for lesson; do
+        number=0
+        for patch in $(patches_of "$lesson"); do
+            number=$((number + 1))
+            printf '%s-%-2d  %-26s %s\n' "$lesson" "$number" \
+                "$(basename "${patch#*/"$lesson"-}" .patch)" \
+                "$(value Mistake "$patch")"
+        done
+    done
+}
+
+check() {
+    local patch key
+    for patch in tests/mistakes/*.patch; do
+        patch --dry-run -s -p1 <"$patch" >/dev/null 2>&1 ||
+            echo "$patch does not apply"
+        for key in "${keys[@]}"; do
+            [ -n "$(value "$key" "$patch")" ] ||
+                echo "$patch does not say: $key"
+        done
+        for key in $(tests_of "$patch"); do
+            grep -qE "TEST\([a-z]+, ${key}[,)]" tests/*.c ||
+                echo "$patch: no test is called $key"
+        done
+    done
+}
+
+# copy PATCH FOLDER: builds the lesson with the mistake in FOLDER.
+copy() {
+    local patch=$1 folder=$2 lesson
+    lesson=$(lesson_of "$patch")
+    rm -rf "$folder"
+    mkdir -p "$folder/$lesson" || return 1
+    cp -p "$lesson"/*.[ch] "$lesson"/Makefile "$folder/$lesson" || return 1
+    patch -s -d "$folder" -p1 <"$patch" >&2 || {
+        echo "$patch does not apply" >&2
+        return 1
+    }
+    make -s -C "$folder/$lesson" all >"$folder/build.log" 2>&1 || {
+        echo "$patch does not build:" >&2
+        cat "$folder/build.log" >&2
+        return 1
+    }
+}
+
+hunt() {
+    local lesson=$1 patch folder=$copies/hunt-$1-$2
+    patch=$(patches_of "$lesson" | sed -n "$2p")
+    [ -n "$patch" ] || {
+        echo "Lesson $lesson has no mistake $2:" \
+            "make mistakes-$lesson lists them." >&2
+        exit 2
+    }
+    copy "$patch" "$folder" || exit 1
+    echo "There is one mistake in ${folder#"$top/"}/$(lesson_of "$patch")."
+    echo "This is what the tests say of it:"
+    PROGRAMS=$folder SLOW=1 tests/tools/run.sh "$lesson"
+    echo
+    echo "One test again: PROGRAMS=${folder#"$top/"} make test-$lesson ONLY=NAME"
+    if [ -n "${REVEAL:-}" ]; then
+        cat "$patch"
+    else
+        echo "Which mistake is it? REVEAL=1 make mistake-$lesson-$2 tells."
+    fi
+}
+
+# -------------------------------------------------------------------- proving
+
+# The tests that a header names.
+tests_of() {
+    value 'Caught by' "$1" | sed 's/^[a-z]*[:,]* *//; s/,/ /g'
+}
+
+# What the reports in a log say, in one line; their lines are broken anywhere.
+# What a mistake is caught by on the calm network has to be said there.
+joined() {
+    case $2 in
+        calm*) sed '/on a hostile network (/,$d' "$1" ;;
+        *) cat "$1" ;;
+    esac | sed 's/^\[----\] *//' | tr -s '\n ' ' '
+}
+
+# run_once PATCH FOLDER: the tests that the header names, on both networks. Sets
+# calm and hostile to how many tests failed there, and `fits` to whether every
+# report says what it should.
+run_once() {
+    local patch=$1 folder=$2 name message lesson log
+    lesson=$(lesson_of "$patch")
+    message=$(value Message "$patch")
+    calm=0 hostile=0 fits=yes
+    for name in $(tests_of "$patch"); do
+        log=$folder/$name.log
+        PROGRAMS=$folder ONLY=$name tests/tools/run.sh "${lesson%%-*}" \
+            >"$log" 2>&1
+        grep -qE '^lesson .* calm: [0-9]+ failed' "$log" &&
+            calm=$((calm + 1))
+        grep -qE '^lesson .* hostile, .*: [0-9]+ failed' "$log" &&
+            hostile=$((hostile + 1))
+        joined "$log" "$(value 'Caught by' "$patch")" | grep -qE -- "$message" || fits=no
+    done
+}
+
+# prove_one NAME: prints a line of the table, which begins with `ok` or `bad`.
+prove_one() {
+    local patch=tests/mistakes/$1.patch folder=$copies/$1 times=${TIMES:-1}
+    local round wanted names count good=0 seconds all_calm='' all_hostile=''
+    local said shown_calm shown_hostile began
+    wanted=$(value 'Caught by' "$patch")
+    names=$(tests_of "$patch")
+    count=$(wc -w <<<"$names")
+    if ! said=$(copy "$patch" "$folder" 2>&1); then
+        printf 'bad %-30s %s\n' "$1" "$said" | tr '\n' ' '
+        echo
+        return
+    fi
+    began=$(date +%s%N)
+    for ((round = 1; round <= times; round++)); do
+        run_once "$patch" "$folder"
+        all_calm=$((all_calm + calm))
+        all_hostile=$((all_hostile + hostile))
+        case $wanted in
+            calm*) [ "$calm" = "$count" ] && [ "$fits" = yes ] ;;
+            hostile*)
+                [ "$calm" = 0 ] && [ "$hostile" = "$count" ] &&
+                    [ "$fits" = yes ]
+                ;;
+            *) false ;;
+        esac && good=$((good + 1))
+    done
+    seconds=$((($(date +%s%N) - began) / 10000000 / times))
+    shown_calm=$(verdict "$all_calm" $((times * count)))
+    shown_hostile=$(verdict "$all_hostile" $((times * count)))
+    if [ "$good" = "$times" ]; then
+        said=ok
+    else
+        said=bad
+        names="$names: as its header says $good of $times times"
+        [ "$fits" = yes ] || names="$names, without its message"
+    fi
+    printf '%s %-30s %-7s %-7s %4d.%02d  %s\n' $said "$1" "$shown_calm" \
+        "$shown_hostile" $((seconds / 100)) $((seconds % 100)) "$names"
+}
+
+# verdict FAILED ALL: how often a test failed, as a word.
+verdict() {
+    case $1 in
+        0) echo - ;;
+        "$2") echo yes ;;
+        *) echo "$1/$2" ;;
+    esac
+}
+
+# Four at the same time, for they mostly wait. The table comes at the end, in
+# the order of the lessons.
+prove() {
+    local table all bad only lesson
+    table=$(mktemp "${TMPDIR:-/tmp}/mistakes.XXXXXX") || exit 1
+    for lesson; do
+        patches_of "$lesson"
+    done | sed 's/.*\///; s/\.patch$//' |
+        { if [ -n "${NAME:-}" ]; then grep -xF "$NAME"; else cat; fi; } |
+        xargs -P "${JOBS:-4}" -I NAME tests/tools/mistakes.sh prove-one NAME \
+            >"$table"
+    printf '%-30s %-7s %-7s %7s  %s\n' mistake calm hostile seconds 'caught by'
+    sort -k 2,2 "$table" | sed 's/^ok //; s/^bad /NOT PROVEN: /'
+    all=$(grep -c '' "$table")
+    bad=$(grep -c '^bad' "$table")
+    only=$(awk '$1 == "ok" && $3 == "-"' "$table" | grep -c '')
+    rm -f "$table"
+    echo "$all mistakes, $((all - bad)) caught as their headers say," \
+        "$only of them on the hostile network alone"
+    [ "$bad" = 0 ] && [ "$all" -gt 0 ]
+}
+
+case ${1:-} in
+    list | hunt | prove | check) "$@" ;;
+    prove-one) prove_one "$2" ;;
+    *)
+        echo "usage: mistakes.sh list|prove NN... | hunt NN K | check" >&2
+        exit 2
+        ;;
+esac
