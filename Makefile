@@ -20,7 +20,9 @@ make lint           check layout, warnings, excerpts, headings, links
 make carry          copy a mended module into every lesson that carries it
                     (FROM=03: lesson 03's copy is the mended one)
 make sanitize       run all tests under the address and undefined sanitizers
+make tsan           run lesson 05's tests under the thread sanitizer
 make valgrind       run all tests under valgrind
+make mistakes       prove that the tests catch each classic mistake
 make clean          remove what was built
 
 For one lesson, $(first) to $(last):
@@ -29,6 +31,8 @@ make demo-$(last)        run it and explain what happens
 make test-$(last)        run its tests
 make diff-$(last)        what it changed in the lesson before
 make trace-$(last)       the system calls of one exchange
+make mistakes-$(last)    the classic mistakes, a list
+make mistake-$(last)-1   a bug hunt: a copy with one of them in it
 
 make test-$(last) takes
   SERVER=PROGRAM    judge this server, whoever wrote it (a path or a command)
@@ -59,10 +63,11 @@ demo:
 	@$(MAKE) -s $(parallel) $(numbers:%=programs-%)
 	@$(tools)/demo.sh $(numbers)
 
-# Lesson 02 has a client alone; it talks to lesson 01's server.
+# Lesson 02 has a client alone; it talks to lesson 01's server. Lesson 07 shows
+# what is to be seen of lesson 06.
 $(numbers:%=demo-%): demo-%:
 	@$(tools)/setup.sh build demo
-	@$(MAKE) -s programs-01 programs-$*
+	@$(MAKE) -s programs-01 programs-$* $(if $(filter 07,$*),programs-06)
 	@$(tools)/demo.sh $*
 
 $(numbers:%=trace-%): trace-%:
@@ -82,8 +87,17 @@ TEST_FLAGS = -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS) -Itests/harness \
 TEST_LIBRARIES = $(shell pkg-config --libs criterion jansson 2>/dev/null || \
                          echo -lcriterion -ljansson)
 
-harness := $(notdir $(basename $(wildcard tests/harness/*.c)))
+harness := $(filter-out tls,$(notdir $(basename $(wildcard tests/harness/*.c))))
 headers := $(wildcard tests/*.h tests/harness/*.h)
+
+# Lesson 07's tests speak TLS, and know where their certificates are.
+harness_07   = tls
+flags_07     = -DCERTIFICATES='"$(CURDIR)/build/certs"' \
+               -DTOOLS='"$(CURDIR)/tests/tools"' \
+               $(shell pkg-config --cflags openssl 2>/dev/null)
+libraries_07 = $(shell pkg-config --libs openssl 2>/dev/null || \
+                       echo -lssl -lcrypto)
+files_07     = build/certs/made
 
 # Besides its own tests a lesson has those that it shares with others: what the
 # contract promises of every server and every client, and of a room.
@@ -91,22 +105,29 @@ shared_01 =
 shared_02 =
 shared_03 = every-server every-client
 shared_04 = room every-server every-client
+shared_05 = room crowd every-server every-client
+shared_06 = room crowd every-server every-client
+shared_07 = room crowd every-server every-client
 
 # How to build build/tests/lesson-$(1). The tests are told the lesson's number.
 define test_program
 build/tests/lesson-$(1): $(patsubst %,build/tests/$(1)/%.o,\
-    lesson-$(1) $(shared_$(1)) $(harness))
-	$$(CC) -o $$@ $$^ $$(TEST_LIBRARIES)
+    lesson-$(1) $(shared_$(1)) $(harness) $(harness_$(1))) | $(files_$(1))
+	$$(CC) -o $$@ $$^ $$(libraries_$(1)) $$(TEST_LIBRARIES)
 
 build/tests/$(1)/%.o: tests/%.c $(headers) Makefile
 	@mkdir -p $$(@D)
-	$$(CC) $$(TEST_FLAGS) -DLESSON=$(1:0%=%) -c -o $$@ $$<
+	$$(CC) $$(TEST_FLAGS) $$(flags_$(1)) -DLESSON=$(1:0%=%) -c -o $$@ $$<
 
 build/tests/$(1)/%.o: tests/harness/%.c $(headers) Makefile
 	@mkdir -p $$(@D)
-	$$(CC) $$(TEST_FLAGS) -DLESSON=$(1:0%=%) -c -o $$@ $$<
+	$$(CC) $$(TEST_FLAGS) $$(flags_$(1)) -DLESSON=$(1:0%=%) -c -o $$@ $$<
 endef
 $(foreach number,$(numbers),$(eval $(call test_program,$(number))))
+
+build/certs/made: 07-tls/certs.sh tests/tools/certs.sh
+	@tests/tools/certs.sh build/certs
+	@touch $@
 
 build/tests/hostile.so: tests/hostile/hostile.c Makefile
 	@mkdir -p $(@D)
@@ -130,7 +151,7 @@ test:
 	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
 	    build/tests/hostile.so build/tests/hostile-check \
 	    $(foreach number,$(numbers),$(call judged,$(number)))
-	@$(tools)/run.sh $(numbers) hostile README
+	@$(tools)/run.sh $(numbers) hostile pairs README
 
 # ------------------------------------------------------- memory, under guard
 
@@ -144,6 +165,22 @@ $(numbers:%=sanitized-%): sanitized-%:
 	    build/sanitize/$(filter $*-%,$(lessons))
 	@$(MAKE) -s -C build/sanitize/$(filter $*-%,$(lessons)) \
 	    CFLAGS='$(SANITIZE)' all
+
+# Lesson 05 has threads. The hostile network is left out: it stands between the
+# program and pthread_cond_wait, where the thread sanitizer has to stand.
+threads := 05-threads
+
+tsan:
+	@$(tools)/setup.sh build test sanitize
+	@mkdir -p build/tsan/$(threads)
+	@cp -p $(threads)/*.[ch] $(threads)/Makefile build/tsan/$(threads)
+	@$(MAKE) -s $(parallel) build/tests/lesson-05 build/tests/hostile.so
+	@$(MAKE) -s -C build/tsan/$(threads) \
+	    CFLAGS='-O1 -g -fsanitize=thread' all
+	@PROGRAMS=build/tsan CALM=1 PATIENCE=$(or $(PATIENCE),15) \
+	    $(tools)/run.sh 05
+	@PROGRAMS=build/tsan CALM=1 PATIENCE=$(or $(PATIENCE),15) \
+	    ONLY=survives_sixty_four_clients_at_random $(tools)/run.sh 05
 
 # What is freed stays unused in a quarantine; a small one, for tests that look at
 # how much memory a server holds.
@@ -167,6 +204,28 @@ valgrind:
 	    CALM=1 JOBS=2 PATIENCE=$(or $(PATIENCE),30) \
 	    $(tools)/run.sh $(numbers)
 
+# --------------------------------------------------- the museum of mistakes
+
+# make mistakes proves that the tests catch each one; TIMES=20 does so often.
+mistakes:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
+	    build/tests/hostile.so
+	@$(tools)/mistakes.sh prove $(numbers)
+
+$(numbers:%=mistakes-%): mistakes-%:
+	@$(tools)/mistakes.sh list $*
+
+# make mistake-04-3 is a bug hunt; there are as many as patches.
+mistake_list := $(foreach number,$(numbers),$(addprefix $(number)-,\
+    $(shell ls tests/mistakes/$(number)-*.patch 2>/dev/null | sed -n '=')))
+
+$(mistake_list:%=mistake-%): mistake-%:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) build/tests/lesson-$(firstword $(subst -, ,$*)) \
+	    build/tests/hostile.so
+	@$(tools)/mistakes.sh hunt $(subst -, ,$*)
+
 # ---------------------------------------------------------------- the sources
 
 lint:
@@ -183,6 +242,6 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test lint carry sanitize valgrind clean $(numbers) \
-    $(foreach command,demo test diff trace programs sanitized,\
-        $(numbers:%=$(command)-%))
+.PHONY: help demo test lint carry sanitize tsan valgrind mistakes clean $(numbers) \
+    $(foreach command,demo test diff trace programs sanitized mistakes,\
+        $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%)

@@ -95,7 +95,8 @@ headline() {
 # -------------------------------------------------------------------- modules
 
 carried=() changed=() new=()
-for file in "$lesson"/*.[ch]; do
+for file in "$lesson"/*.[ch] "$lesson"/*.sh; do
+    [ -f "$file" ] || continue # there is no script
     file=${file#*/}
     case $file in server.c | client.c) continue ;; esac
     home=$(home_of "$file")

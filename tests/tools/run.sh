@@ -2,8 +2,9 @@
 #
 # run.sh SUITE... - runs tests that make has built, and sums up.
 #
-# A SUITE is a lesson's number (01), `hostile` (the hostile network's own tests)
-# or `README` (the transcripts in the lessons' READMEs). A lesson is judged
+# A SUITE is a lesson's number (01), `hostile` (the hostile network's own tests),
+# `pairs` (one lesson's client with another one's server) or `README` (the
+# transcripts in the lessons' READMEs). A lesson is judged
 # twice at the same time: on a calm network, and on a hostile one with a few
 # seeds. What failed is printed as Criterion reports it; what passed is counted.
 # With more than one suite the last line is "N passed, N failed, N skipped".
@@ -25,11 +26,7 @@ results=$(mktemp -d "${TMPDIR:-/tmp}/tests.XXXXXX") || exit 2
 quick=''
 [ $# -gt 1 ] || [ -n "${SERVER:-}${CLIENT:-}${ONLY:-}${SLOW:-}" ] || quick=yes
 [ -z "$quick" ] || export LEAVE_OUT_SLOW=1
-seeds='1 2 3'
-[ -z "$quick" ] || seeds=1
-seeds=${HOSTILE_SEED:-$seeds}
-seeds_named="seed $seeds"
-case $seeds in *' '*) seeds_named="seeds $seeds" ;; esac
+seeds=${HOSTILE_SEED:-${quick:+1}}
 jobs=${JOBS:-12} # tests at the same time; they mostly wait
 case $seeds in
     *[!0-9\ ]*)
@@ -37,6 +34,26 @@ case $seeds in
         exit 2
         ;;
 esac
+# With all suites, the lessons from 05 on share the work: most of their tests
+# are the same, and what a seed shows in one of them it shows in the others. So
+# each has a seed of its own, and on the hostile network the slow tests run in
+# the first of them.
+several=''
+[ $# -lt 2 ] || several=yes
+seeds_of() {
+    case $several$1 in
+        yes05) echo 1 ;;
+        yes06) echo 2 ;;
+        yes07) echo 3 ;;
+        *) echo 1 2 3 ;;
+    esac
+}
+leave_out_slow_of() {
+    case $several$1 in
+        yes06 | yes07) echo 1 ;;
+        *) echo "${LEAVE_OUT_SLOW:-}" ;;
+    esac
+}
 unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
@@ -164,17 +181,44 @@ judged() {
     verdict="$verdict ($(tail -n 1 "$run.time") s)"
 }
 
-lesson() {
-    local number=$1 binary=$top/build/tests/lesson-$1 filter=() line
-    choose_programs "$number"
-    [ "$suites/${ONLY:-*}" = '*/*' ] || filter=(--filter "$suites/${ONLY:-*}")
+# Sets seeds_here and seeds_named, for a lesson.
+choose_seeds() {
+    seeds_here=${seeds:-$(seeds_of "$1")}
+    case $seeds_here in
+        *' '*) seeds_named="seeds $seeds_here" ;;
+        *) seeds_named="seed $seeds_here" ;;
+    esac
+}
 
+start_lesson() {
+    local number=$1 binary=$top/build/tests/lesson-$1 filter=()
+    choose_programs "$number"
+    choose_seeds "$number"
+    [ "$suites/${ONLY:-*}" = '*/*' ] || filter=(--filter "$suites/${ONLY:-*}")
     start "$number-calm" '' "$binary" "-j$jobs" ${filter[@]+"${filter[@]}"}
     [ -n "${CALM:-}" ] ||
-        start "$number-hostile" "$seeds" "$binary" "-j$jobs" \
+        LEAVE_OUT_SLOW=$(leave_out_slow_of "$number") \
+            start "$number-hostile" "$seeds_here" "$binary" "-j$jobs" \
             ${filter[@]+"${filter[@]}"}
-    finish
+}
 
+# Two lessons at a time, the first with the last: the first ones mostly wait,
+# the last ones mostly compute.
+run_lessons() {
+    local last
+    while [ $# -gt 0 ]; do
+        last=${!#}
+        start_lesson "$1"
+        [ "$1" = "$last" ] || start_lesson "$last"
+        finish
+        shift
+        [ $# = 0 ] || set -- "${@:1:$#-1}"
+    done
+}
+
+judge_lesson() {
+    local number=$1 line
+    choose_seeds "$number"
     judged "$number-calm" "Lesson $number on a calm network"
     line="lesson $number   $(printf %3d "$count") tests   calm: $verdict"
     if [ -z "${CALM:-}" ]; then
@@ -190,6 +234,21 @@ hostile_check() {
     finish
     judged hostile "The hostile network's own tests"
     summary+=("hostile     $(printf %3d "$count") tests   $verdict")
+}
+
+# Each room's client with each other room's server.
+pairs() {
+    local report good bad verdict='all passed'
+    report=$("$top/tests/tools/interoperate.sh")
+    read -r good _ <<<"$(tail -n 1 <<<"$report")"
+    bad=$(sed -n '$s/.*, \([0-9]*\) do not$/\1/p' <<<"$report")
+    if [ "${bad:-1}" != 0 ]; then
+        printf '\n%s\n' "$report"
+        verdict="${bad:=1} failed"
+    fi
+    passed=$((passed + ${good:-0}))
+    failed=$((failed + bad))
+    summary+=("pairs      $(printf %3d $((${good:-0} + bad)))          $verdict")
 }
 
 # The transcripts mostly wait: they run beside everything else.
@@ -245,19 +304,29 @@ fi
 
 left_out=0
 readmes=()
-case " $* " in *' README '*) start_transcripts ;; esac
+lessons=()
+for suite in "$@"; do
+    case $suite in
+        README) start_transcripts ;;
+        hostile | pairs) ;;
+        *) lessons+=("$suite") ;;
+    esac
+done
+[ "${#lessons[@]}" = 0 ] || run_lessons "${lessons[@]}"
 for suite in "$@"; do
     case $suite in
         hostile) hostile_check ;;
+        pairs) pairs ;;
         README) finish_transcripts ;;
-        *) lesson "$suite" ;;
+        *) judge_lesson "$suite" ;;
     esac
 done
 
 [ "$failed" = 0 ] && [ "$broken" = false ] || echo
 printf '%s\n' "${summary[@]}"
 [ -z "$quick" ] ||
-    echo "A quick verdict: $left_out slow tests and two seeds are left out;" \
+    echo "A quick verdict: $left_out slow tests, and all seeds but one, are" \
+        "left out;" \
         "make test-$1 SLOW=1 runs all, and so does make test."
 if [ $# -gt 1 ]; then
     line="$passed passed, $failed failed"

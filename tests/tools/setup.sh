@@ -87,6 +87,9 @@ look_for() {
             has_library jansson ||
                 need libjansson-dev 'pkgconfig(jansson)' pc:jansson \
                     jansson jansson 'reads and writes JSON (from lesson 04 on)'
+            has_library 'openssl >= 1.1.1' ||
+                need libssl-dev 'pkgconfig(openssl)' pc:openssl \
+                    openssl openssl@3 'speaks TLS (lesson 07)'
             ;;
         test)
             has_library 'criterion >= 2.4' ||
@@ -98,6 +101,9 @@ look_for() {
                     "checks the READMEs' transcripts (aureliojargas/clitest)"
             ;;
         demo)
+            has openssl ||
+                need openssl openssl openssl openssl openssl@3 \
+                    'makes the certificates of lesson 07'
             case "$wanted " in *' socat '*) return ;; esac
             has bash || need bash bash bash bash bash 'runs the scripts'
             has socat ||

@@ -4,8 +4,10 @@
 # what it does.
 #
 # The server and the client run under strace at the same time. Of what they ask
-# the kernel for, only the calls on TCP sockets are shown, in the order in which
-# they began; a call that waits stands where its waiting begins.
+# the kernel for, only the calls on TCP sockets are shown, and what concerns
+# threads: their start, the pipes that wake them, what they wait for. All stand
+# in the order in which they began; a call that waits stands where its waiting
+# begins.
 
 set -u
 
@@ -37,13 +39,38 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
 fi
 
 # -D: the program is our child, not strace's, and can be ended by its process.
-strace=(strace -D -f -qq -ttt -s 40 -e signal=none
-    -e 'trace=%network,poll,ppoll,select,pselect6,epoll_wait,epoll_ctl,read,write,readv,writev,close,fcntl')
+strace=(strace -D -f -q -ttt -s 40 -e signal=none
+    -e 'trace=%network,poll,ppoll,select,pselect6,epoll_wait,epoll_ctl,read,write,readv,writev,close,fcntl,pipe,pipe2,clone,clone3,futex')
+
+# What the threads of each program are called, in the order of their first call.
+# shellcheck disable=SC2034 # they are named by ${!names} below
+{
+    server_threads='server' client_threads='client' width=6
+    case $number in
+        05)
+            server_threads='server reader writer'
+            client_threads='client keyboard'
+            width=8
+            ;;
+    esac
+}
+
+# Lesson 07 needs certificates; the learner's own stay as they are.
+server_options=(-p 0) client_options=()
+if [ "$number" = 07 ]; then
+    ./certs.sh "$scratch/certs" >"$scratch/log" 2>&1 || {
+        cat "$scratch/log"
+        exit 1
+    }
+    server_options+=(-c "$scratch/certs/server.pem" -k "$scratch/certs/server.key")
+    client_options=(-C "$scratch/certs/ca.pem")
+    echo "${bold}\$ ./certs.sh${plain}"
+fi
 
 server=./server
 [ -e server.c ] || server=../01-basic-server/server
-"${strace[@]}" -o "$scratch/server.trace" "$server" -p 0 \
-    >"$scratch/server" 2>&1 &
+"${strace[@]}" -o "$scratch/server.trace" "$server" \
+    "${server_options[@]}" >"$scratch/server" 2>&1 &
 server_process=$!
 for _ in $(seq 300); do
     grep -q '^listening' "$scratch/server" && break
@@ -57,7 +84,8 @@ port=$(sed -n 's/^listening on .*://p' "$scratch/server")
 }
 
 if [ -e client.c ]; then
-    client=("${strace[@]}" -o "$scratch/client.trace" ./client 127.0.0.1 "$port")
+    client=("${strace[@]}" -o "$scratch/client.trace" ./client
+        ${client_options[@]+"${client_options[@]}"} 127.0.0.1 "$port")
     echo "${bold}\$ $server -p 0 &${plain}"
     echo "${bold}\$ echo hello | ./client 127.0.0.1 $port${plain}"
 else
@@ -76,10 +104,45 @@ done
 cat "$scratch/output"
 echo
 
+# A call during which another thread made one is written in two parts:
+#
+#     812 1700000000.000001 recvfrom(6,  <unfinished ...>
+#     812 1700000000.000003 <... recvfrom resumed>"hello", 65540, 0, NULL, NULL) = 5
+#
+# This puts them together, at the place of the first.
+whole_calls() {
+    LC_ALL=C awk '
+        / <unfinished \.\.\.>$/ {
+            sub(/ *<unfinished \.\.\.>$/, "")
+            begun[$1] = NR
+        }
+        / <\.\.\. [a-z0-9_]+ resumed>/ && $1 in begun {
+            first = begun[$1]
+            sub(/.* resumed>/, "")
+            line[first] = line[first] " " $0
+            next
+        }
+        { line[NR] = $0 }
+        END { for (i = 1; i <= NR; i++) if (i in line) print line[i] }
+    ' "$1"
+}
+
 for program in server client; do
-    [ ! -f "$scratch/$program.trace" ] || LC_ALL=C awk -v program="$program" '
+    [ -f "$scratch/$program.trace" ] || continue
+    names=${program}_threads
+    whole_calls "$scratch/$program.trace" |
+        LC_ALL=C awk -v program="$program" -v names="${!names}" \
+            -v tls="$([ "$number" != 07 ] || echo yes)" '
+        BEGIN { split(names, name, " ") }
         # 812 1700000000.000001 socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = 3
-        { sub(/^[0-9]+ +/, ""); when = $1; sub(/^[0-9.]+ /, "") }
+        {
+            if (!($1 in thread))
+                thread[$1] = name[++threads]
+            who = thread[$1]
+            sub(/^[0-9]+ +/, "")
+            when = $1
+            sub(/^[0-9.]+ /, "")
+        }
         /^[a-z0-9_]+\(/ {
             call = $0
             sub(/\(.*/, "", call)
@@ -106,25 +169,71 @@ for program in server client; do
             sub(/[^0-9].*/, "", descriptor)
 
             if (call == "socket") {
-                if (/SOCK_STREAM/ && /AF_INET/)
-                    tcp[result] = 1
-            } else if (!(descriptor in tcp))
+                if (!/SOCK_STREAM/ || !/AF_INET/)
+                    next
+                watched[result] = 1
+            } else if (call ~ /^pipe/) {
+                split(substr($0, index($0, "[")), ends, /[^0-9]+/)
+                watched[ends[2]] = pipe[ends[2]] = 1
+                watched[ends[3]] = pipe[ends[3]] = 1
+            } else if (call ~ /^clone/) {
+                shown = call "(...) = " result
+            } else if (call == "futex") {
+                if (!/FUTEX_WAIT/ || result ~ /EAGAIN/)
+                    next
+                sub(/\|FUTEX_CLOCK_REALTIME/, "", shown)
+                sub(/, NULL(, FUTEX_BITSET_MATCH_ANY)? ?\)/, ")", shown)
+            } else if (!watches())
                 next
             if (call ~ /^accept/ && result ~ /^[0-9]/) {
                 accepted = result
                 sub(/[^0-9].*/, "", accepted)
-                tcp[accepted] = 1
+                watched[accepted] = 1
             }
             if (call == "close")
-                delete tcp[descriptor]
+                delete watched[descriptor]
             gsub(/ +/, " ", shown)
-            print when "\t" program "\t" shown "\t" meaning()
+            sub(/ \) = /, ") = ", shown)
+            print when "\t" who "\t" shown "\t" meaning()
+            if (call == "close")
+                delete pipe[descriptor]
+        }
+
+        # Whether the call is on a descriptor that we watch; poll is on several.
+        function watches(rest) {
+            if (call !~ /poll/)
+                return descriptor in watched
+            rest = $0
+            sub(/\].*/, "", rest)
+            while (match(rest, /fd=[0-9]+/)) {
+                if (substr(rest, RSTART + 3, RLENGTH - 3) in watched)
+                    return 1
+                rest = substr(rest, RSTART + RLENGTH)
+            }
+            return 0
         }
 
         function meaning() {
             if (result == "")
-                return call ~ /^accept/ ? "waits for the next client (the trace ends here)" \
-                    : "waits (the trace ends here)"
+                return call ~ /^accept/ ? "waits for the next client; a signal ends the wait" \
+                    : "waits; a signal ends the wait"
+            if (call ~ /^pipe/)
+                return "makes a pipe: what is written to the second can be read from the first"
+            if (call ~ /^clone/)
+                return "pthread_create: starts a thread"
+            if (call == "futex")
+                return waiting()
+            if (descriptor in pipe && call == "write")
+                return "wakes who waits for the pipe"
+            if (descriptor in pipe && call == "read")
+                return result ~ /^-1/ ? "the pipe is empty" : "empties the pipe"
+            if (descriptor in pipe && call == "close")
+                return "closes an end of the pipe"
+            if (descriptor in pipe && call == "fcntl" && /O_NONBLOCK/)
+                return /F_SETFL/ ? "no call on the pipe waits (EAGAIN instead)" \
+                    : "asks for the flags of the pipe"
+            if (descriptor in pipe && call == "fcntl")
+                return "asks for the flags of the pipe"
             if (call == "socket")
                 return "makes an end of a TCP connection, with no address yet"
             if (call == "bind")
@@ -136,6 +245,8 @@ for program in server client; do
             if (call == "listen")
                 return "from here on the kernel completes handshakes; they wait in its queue"
             if (call ~ /^accept/) {
+                if (result ~ /EAGAIN/)
+                    return "no client waits just now"
                 if (result ~ /^-1/)
                     return "waits for a client; " why()
                 return "takes the first client out of the queue: a socket of its own"
@@ -158,6 +269,8 @@ for program in server client; do
             if (call ~ /poll|select|epoll_wait/) {
                 if (result ~ /^0/)
                     return "waits; nothing happens in time"
+                if (/\}, \{/)
+                    return "waits until one of them is ready"
                 if (/events=POLLIN\|POLLOUT/)
                     return "waits until it can be read or takes bytes"
                 if (/events=POLLOUT/)
@@ -171,12 +284,13 @@ for program in server client; do
                     return "end of file: the other side will send no more"
                 if (result ~ /^-1/)
                     return "receives nothing: " why()
-                return "receives what is there: " bytes(result)
+                return "receives what is there: " bytes(result) record()
             }
             if (call ~ /^(send|write)/) {
                 if (result ~ /^-1/)
                     return "sends nothing: " why()
-                return "hands bytes to the kernel, which takes " bytes(result)
+                return "hands bytes to the kernel, which takes " bytes(result) \
+                    record()
             }
             if (call == "shutdown")
                 return /SHUT_WR/ ? "ends our side: the other reads end of file; we go on receiving" \
@@ -184,6 +298,26 @@ for program in server client; do
             if (call == "close")
                 return "gives the descriptor back; the last one ends the connection"
             return ""
+        }
+        # What TLS says in the first of the five bytes before each record.
+        function record() {
+            if (!tls || !/, "\\2[4-7]\\3\\/)
+                return tls && call == "read" ? ", the rest of the record" : ""
+            return (/, "\\24/ ? ": TLS, change of ciphers" : \
+                /, "\\25/ ? ": TLS, an alert" : \
+                /, "\\26/ ? ": TLS, a Hello" : \
+                ": TLS, encrypted") (result ~ /^5$/ ? ", and its length" : "")
+        }
+        # Threads wait for one another in futex(2).
+        function waiting(rest) {
+            rest = $0
+            sub(/^[^,]*,[^,]*, /, "", rest)
+            sub(/[^0-9].*/, "", rest)
+            if (rest in thread)
+                return "pthread_join: waits until a thread has ended"
+            if (/FUTEX_WAIT_BITSET/)
+                return "pthread_cond_wait: lets go of the lock and waits for a change"
+            return "pthread_mutex_lock: waits until another thread lets go of the lock"
         }
         function bytes(count) {
             sub(/[^0-9].*/, "", count)
@@ -212,10 +346,23 @@ for program in server client; do
                 return "decides whether an IPv6 socket takes IPv4 too"
             return "sets an option"
         }
-    ' "$scratch/$program.trace"
-done | sort -n | awk -F '\t' -v faint="$faint" -v plain="$plain" '
-    { printf "%s  %s\n        %s%s%s\n", $2, $3, faint, $4, plain }'
+    '
+done | sort -n | awk -F '\t' -v faint="$faint" -v plain="$plain" \
+    -v width="$width" '
+    { printf "%-*s  %s\n%*s  %s%s%s\n", width, $2, $3, width, "",
+          faint, $4, plain }'
 
 echo
 echo 'A call that waits stands where its waiting begins. recv() and send() are the'
 echo 'system calls recvfrom and sendto without an address.'
+[ "$number" != 07 ] || cat <<'END'
+
+Each record of TLS has five bytes in front: its kind, a version, the length.
+OpenSSL reads these, and then what they announce. The two Hellos are readable;
+all that follows is not, the certificate and the rest of the handshake included.
+The client verifies the certificate before it writes its own 80 bytes, and says
+nothing of yours until then. What the server sends first after that are two
+tickets, with which the client could resume the session another day. The last
+record of each side, 19 bytes, is its close_notify; only then the sockets are
+closed. write() is OpenSSL itself, sendto() is tls_flush().
+END

@@ -66,7 +66,7 @@ cd "$lesson" || finish 0 1 0
 # A server whose output goes elsewhere (>server.log) is none that is waited for.
 server='[^ ]*\/server[^|;>]*\(2>[^|;>]*\)\{0,1\}'
 sed -e "s/777\([0-9]\)/$decade\1/g" \
-    -e "s/^    \\$ \($server\) &\$/    \$ >.said 2>\&1 \1 \& first_line .said/" \
+    -e "s/^    \\$ \($server\) &\$/    \$ : >.said; >.said 2>\&1 \1 \& first_line .said/" \
     -e 's/^    \$ kill %\([0-9]\)$/    $ kill %\1; wait %\1 2>\/dev\/null/' \
     README.md >transcripts.md
 
