@@ -45,7 +45,7 @@ enum {
 
     /* When the kernel would take some, the writer has not had its turn yet.
      * With so many threads that happens; but there is an end to everything. */
-    QUEUE_LIMIT = 4 * QUEUE_MAX,
+    QUEUE_LIMIT = 16 * QUEUE_MAX,
 
     /* So much leaves the queue at a time. */
     PIECE_SIZE = 16 * 1024,
@@ -65,6 +65,9 @@ enum {
  * a client that has said its last may take nothing. */
 #define LAST_WORDS_SECONDS 1.5
 #define GIVE_UP_SECONDS 30
+
+/* How long a request waits, at most, for writers that are behind. */
+#define CATCH_UP_SECONDS 0.1
 
 /* How long to rest when there are no descriptors left. */
 #define REST_SECONDS 0.1
@@ -97,6 +100,8 @@ struct connection {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct room room;
 static int places_taken; /* connections that are not ending */
+static int behind;       /* queues with more than QUEUE_MAX in them */
+static pthread_cond_t caught_up = PTHREAD_COND_INITIALIZER; /* one fewer */
 
 /* --------------------------------------------------- waking the main thread */
 
@@ -144,6 +149,25 @@ static void empty_wake_pipe(void)
 
 /* ---------------------------------- what happens to a connection, lock held */
 
+/* Notes how much is in a queue, and counts the queues that are too full. */
+static void set_queued(struct connection *connection, size_t queued)
+{
+    behind -= connection->queued > QUEUE_MAX;
+    behind += queued > QUEUE_MAX;
+    connection->queued = queued;
+    if (behind == 0)
+        pthread_cond_broadcast(&caught_up);
+}
+
+/* Who is idle, or has gone, needs no memory for a queue. */
+static void empty_queue(struct connection *connection)
+{
+    free(connection->queue);
+    connection->queue = NULL;
+    connection->size = 0;
+    set_queued(connection, 0);
+}
+
 /* Ends a connection at once. shutdown, unlike close, wakes the threads that
  * wait in recv and send, and leaves them the descriptor: a number that was
  * closed may mean another connection a moment later. */
@@ -152,6 +176,7 @@ static void break_off(struct connection *connection, const char *why)
     if (connection->why == NULL)
         connection->why = why;
     connection->broken = true;
+    empty_queue(connection);
     shutdown(connection->socket, SHUT_RDWR); /* fails if the client has gone */
     pthread_cond_signal(&connection->changed);
 }
@@ -194,7 +219,7 @@ static void queue_frame(void *of, const char *frame, size_t length)
         return;
     }
     memcpy(connection->queue + connection->queued, frame, length);
-    connection->queued = needed;
+    set_queued(connection, needed);
     pthread_cond_signal(&connection->changed);
 }
 
@@ -204,13 +229,10 @@ static size_t take_piece(struct connection *connection, char piece[PIECE_SIZE])
     size_t length = connection->queued < PIECE_SIZE ? connection->queued
                                                     : PIECE_SIZE;
     memcpy(piece, connection->queue, length);
-    connection->queued -= length;
+    set_queued(connection, connection->queued - length);
     memmove(connection->queue, connection->queue + length, connection->queued);
-    if (connection->queued == 0) { /* who is idle needs no memory */
-        free(connection->queue);
-        connection->queue = NULL;
-        connection->size = 0;
-    }
+    if (connection->queued == 0)
+        empty_queue(connection);
     return length;
 }
 
@@ -237,6 +259,18 @@ static void end_with_error(struct connection *connection, const char *reason)
 
 /* ------------------------------------------------------------------ threads */
 
+/* The moment so many seconds from now. A condition waits by the clock on the
+ * wall, which now() does not look at. */
+static struct timespec moment_in(double seconds)
+{
+    struct timespec moment;
+    clock_gettime(CLOCK_REALTIME, &moment);
+    seconds += (double)moment.tv_nsec / 1e9;
+    moment.tv_sec += (time_t)seconds;
+    moment.tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9);
+    return moment;
+}
+
 /* Starts a thread for a connection. Returns 0 or an error number: pthread
  * functions return it and leave errno alone. */
 static int start_thread(pthread_t *thread, void *(*function)(void *),
@@ -261,12 +295,7 @@ static int start_thread(pthread_t *thread, void *(*function)(void *),
  */
 static void let_client_read(struct connection *connection)
 {
-    struct timespec until; /* a condition waits by the clock on the wall */
-    clock_gettime(CLOCK_REALTIME, &until);
-    double seconds = (double)until.tv_nsec / 1e9 + LAST_WORDS_SECONDS;
-    until.tv_sec += (time_t)seconds;
-    until.tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9);
-
+    struct timespec until = moment_in(LAST_WORDS_SECONDS);
     int result = 0;
     while (!connection->client_ended && !connection->broken && result == 0)
         result = pthread_cond_timedwait(&connection->changed, &lock, &until);
@@ -324,6 +353,22 @@ static void *write_to_client(void *argument)
 
 /* ------------------------------------------------------ the reader's thread */
 
+/*
+ * Waits until the writers have caught up. A client may ask faster than the
+ * writers' threads get their turn, and the queues would grow although everybody
+ * reads. So who asks waits, but not for one who has stopped reading: that one
+ * will be broken off when it is told the next thing.
+ */
+static void wait_for_writers(void)
+{
+    if (behind == 0)
+        return;
+    struct timespec until = moment_in(CATCH_UP_SECONDS);
+    int result = 0;
+    while (behind > 0 && result == 0)
+        result = pthread_cond_timedwait(&caught_up, &lock, &until);
+}
+
 /* Answers one request. JSON is read before the lock is taken: nobody else
  * needs to wait for it. */
 static void answer(struct connection *connection, const struct frame *frame)
@@ -334,6 +379,7 @@ static void answer(struct connection *connection, const struct frame *frame)
         problem = message_check_request(&request);
 
     pthread_mutex_lock(&lock);
+    wait_for_writers();
     if (connection->ending || connection->broken)
         ; /* it came too late */
     else if (problem != NULL)

@@ -268,7 +268,7 @@ start_transcripts() {
 finish_transcripts() {
     local log last good bad ignored count=0 all_bad=0 all_ignored=0
     local verdict='all passed'
-    [ "${#readmes[@]}" = 0 ] || wait "${readmes[@]}"
+    [ "${#readmes[@]}" = 0 ] || wait "${readmes[@]}" 2>/dev/null
     for log in "$results"/*.readme; do
         [ -f "$log" ] || continue
         last=$(tail -n 1 "$log")

@@ -81,7 +81,7 @@ first_line() {
 export -f first_line
 
 set -m # a process group of its own, so that no server stays behind
-bounded=(timeout -k 1 60)
+bounded=(timeout -k 1 240)
 command -v timeout >/dev/null || bounded=() # macOS has none
 ${bounded[@]+"${bounded[@]}"} bash "$clitest" --progress none --prefix 4 \
     transcripts.md </dev/null >report 2>&1 &
@@ -99,7 +99,7 @@ case $(tail -n 1 report) in
         ;;
     *)
         cat report
-        [ "$status" != 124 ] || echo "They did not end within 60 s."
+        [ "$status" != 124 ] || echo "They did not end within 240 s."
         finish 0 1 0
         ;;
 esac
