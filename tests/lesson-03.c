@@ -428,6 +428,40 @@ static void read_as_latin_1(const struct text *text, struct text *result)
         add_character(result, text->bytes[i]);
 }
 
+/* The same as a server sends it that has decoded and encoded it: what was
+ * longer than it needs to be is so no more. */
+static void write_again(const struct text *text, struct text *result)
+{
+    empty(result);
+    for (size_t i = 0; i < text->length;) {
+        const unsigned char *bytes = text->bytes + i;
+        bool is_character;
+        size_t taken = together(lengths_alone, bytes, text->length - i,
+                                &is_character);
+        uint32_t code_point = bytes[0] & (0xffu >> (taken + 1));
+        for (size_t k = 1; k < taken; k++)
+            code_point = code_point << 6 | (bytes[k] & 0x3fu);
+        if (is_character && taken > 1)
+            add_character(result, code_point);
+        else
+            add(result, bytes, taken);
+        i += taken;
+    }
+}
+
+/* Whether it ends with the beginning of a character. */
+static bool ends_unfinished(const struct text *text)
+{
+    for (size_t length = 1; length <= 3 && length <= text->length; length++) {
+        const unsigned char *end = text->bytes + text->length - length;
+        bool is_character;
+        if (end[0] >= 0xc2 && end[0] <= 0xf4)
+            return together(table_3_7, end, length, &is_character) == length &&
+                   !is_character;
+    }
+    return false;
+}
+
 static const char early_close[] =
     "The server closed before the client had ended its side: it takes "
     "something else for the end of the text, a newline, a pause, a full "
@@ -464,6 +498,13 @@ static const char *recognise(const struct text *sent,
                "It is a character like any other.";
     if (came->was_reset)
         return early_close;
+    if (ends_unfinished(sent) && right.length >= 3 &&
+        came->length == right.length - 3 &&
+        memcmp(right.bytes, came->bytes, came->length) == 0 &&
+        memcmp(right.bytes + came->length, "\xef\xbf\xbd", 3) == 0)
+        return "The text ends within a character, and the server forgets what "
+               "its decoder still holds. At the end of the input an unfinished "
+               "sequence is one U+FFFD.";
     if (came->length == 0)
         return "The server closes without an answer, as if the text were too "
                "long or something had failed. Up to 65,536 bytes may come in, "
@@ -471,26 +512,26 @@ static const char *recognise(const struct text *sent,
     leave_out(&right, "", 1, &wrong);
     if (same(&wrong, came->bytes, came->length))
         return "The server drops U+0000.";
-    if (right.length >= 3 && came->length == right.length - 3 &&
-        memcmp(right.bytes, came->bytes, came->length) == 0 &&
-        memcmp(right.bytes + came->length, "\xef\xbf\xbd", 3) == 0)
-        return "The text ends within a character, and the server forgets what "
-               "its decoder still holds. At the end of the input an unfinished "
-               "sequence is one U+FFFD.";
     read_as_latin_1(sent, &wrong);
     if (!is_ascii(sent) && same(&wrong, came->bytes, came->length))
         return "The server takes each byte for a character (Latin-1).";
-    /* A short text may fit several: then we do not know. */
-    const char *cause = NULL;
+    /* A short text may fit many: then we do not know. */
+    static struct text again;
+    const char *causes[2] = {NULL, NULL};
     size_t count = 0;
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
         decode_with(&mistakes[i], sent, &wrong);
-        if (same(&wrong, came->bytes, came->length)) {
-            cause = mistakes[i].cause;
+        write_again(&wrong, &again);
+        if (same(&wrong, came->bytes, came->length) ||
+            same(&again, came->bytes, came->length)) {
+            if (count < 2)
+                causes[count] = mistakes[i].cause;
             count++;
         }
     }
-    return count == 1 ? cause : NULL;
+    return count == 1   ? causes[0]
+           : count == 2 ? text_of("%s\nOr: %s", causes[0], causes[1])
+                        : NULL;
 }
 
 /* -------------------------------------------------------- asking the server */
@@ -1691,7 +1732,9 @@ TEST(client, input_goes_out_as_it_is,
      .cause = "The client reads lines or strings where it should read bytes: "
               "a NUL ends a string, a last line may have no newline. Or it "
               "decodes what it should pass on. Or it never calls "
-              "shutdown(SHUT_WR), and the server waits for the end.",
+              "shutdown(SHUT_WR), and the server waits for the end. Or, on the "
+              "hostile network, EAGAIN from a non-blocking socket is taken for "
+              "a failure, because poll() had called it ready.",
      .read = CODE)
 {
     static struct text text;
@@ -2558,7 +2601,9 @@ TEST(client, silent_server,
                 "due, and for a server that takes nothing more.",
      .cause = "Only connect() has a deadline. recv() and send() wait for ever "
               "unless poll() stands before them, or SO_RCVTIMEO and "
-              "SO_SNDTIMEO are set.",
+              "SO_SNDTIMEO are set. Or poll() is asked for POLLOUT although "
+              "nothing is left to send: there is always room, so that no time "
+              "is ever up, and the client uses the CPU.",
      .read = CODE, .patient = true, .slow = true)
 {
     static struct text text;

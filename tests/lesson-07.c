@@ -1328,6 +1328,9 @@ static const struct {
     {{"a certificate for the addresses alone, asked by name",
       "only-address.pem", "localhost"},
      NAME},
+    {{"a certificate for 192.0.2.1 with the common name localhost",
+      "common-name.pem", "localhost"},
+     NAME},
 };
 
 /* What the client complained of, without what may differ from call to call. */
@@ -1380,7 +1383,9 @@ TEST(client, tells_nothing_to_who_cannot_be_trusted,
      .cause = "A client of OpenSSL verifies nothing until it is told to: "
               "SSL_CTX_set_verify(SSL_VERIFY_PEER) for the chain and the "
               "dates, SSL_set1_host() or X509_VERIFY_PARAM_set1_ip_asc() for "
-              "the name.",
+              "the name (SSL_set_tlsext_host_name() checks nothing). And when "
+              "no name is in subjectAltName, it takes the common name unless "
+              "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT is set.",
      .read = BREAK, .patient = ONE_SEED)
 {
     /* One listener for all: the port stands in what the client says. */

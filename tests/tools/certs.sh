@@ -10,6 +10,7 @@
 #     only-name.pem      for localhost, and for no address
 #     only-address.pem   for 127.0.0.1 and ::1, and for no name
 #     other-name.pem     for other.example
+#     common-name.pem    for 192.0.2.1, with localhost for a common name
 #     other-address.pem  for 192.0.2.1
 #     chain.pem          good; signed by a second CA, which ca.pem has signed
 #     expired.pem        not valid any more
@@ -126,6 +127,8 @@ leaf() {
 NAMES='DNS:localhost' leaf only-name.pem
 NAMES='IP:127.0.0.1, IP:::1' leaf only-address.pem
 NAMES='DNS:other.example' leaf other-name.pem
+request server.key common.csr localhost
+NAMES='IP:192.0.2.1' sign common.csr common-name.pem ca.pem ca.key leaf
 NAMES='IP:192.0.2.1, IP:2001:db8::1' leaf other-address.pem
 leaf expired.pem 200101000000Z 210101000000Z
 leaf future.pem 480101000000Z 490101000000Z

@@ -9,7 +9,7 @@
 #     mistakes.sh prove NN...    proves of each one that it applies, builds, and
 #                                is caught as its header says, with a message
 #                                that fits; TIMES=20 does so twenty times,
-#                                NAME=04-host-order proves that one alone
+#                                NAME=04-signed-length proves that one alone
 #     mistakes.sh check          says which patches do not apply, and which
 #                                headers are not whole; prints nothing else
 #
@@ -134,13 +134,14 @@ tests_of() {
     value 'Caught by' "$1" | sed 's/^[a-z]*[:,]* *//; s/,/ /g'
 }
 
-# What the reports in a log say, in one line; their lines are broken anywhere.
-# What a mistake is caught by on the calm network has to be said there.
+# joined LOG CAUGHT-BY NAME: what the reports in a log say, in one line; their
+# lines are broken anywhere. What a mistake is caught by on the calm network has
+# to be said there. The folder has the mistake's name; it does not count.
 joined() {
     case $2 in
         calm*) sed '/on a hostile network (/,$d' "$1" ;;
         *) cat "$1" ;;
-    esac | sed 's/^\[----\] *//' | tr -s '\n ' ' '
+    esac | sed "s/^\[----\] *//; s/$3//g" | tr -s '\n ' ' '
 }
 
 # run_once PATCH FOLDER: the tests that the header names, on both networks. Sets
@@ -159,7 +160,8 @@ run_once() {
             calm=$((calm + 1))
         grep -qE '^lesson .* hostile, .*: [0-9]+ failed' "$log" &&
             hostile=$((hostile + 1))
-        joined "$log" "$(value 'Caught by' "$patch")" | grep -qE -- "$message" || fits=no
+        joined "$log" "$(value 'Caught by' "$patch")" \
+            "$(basename "$folder")" | grep -qE -- "$message" || fits=no
     done
 }
 
@@ -172,7 +174,7 @@ prove_one() {
     names=$(tests_of "$patch")
     count=$(wc -w <<<"$names")
     if ! said=$(copy "$patch" "$folder" 2>&1); then
-        printf 'bad %-30s %s\n' "$1" "$said" | tr '\n' ' '
+        printf 'bad %-38s %s\n' "$1" "$said" | tr '\n' ' '
         echo
         return
     fi
@@ -200,7 +202,7 @@ prove_one() {
         names="$names: as its header says $good of $times times"
         [ "$fits" = yes ] || names="$names, without its message"
     fi
-    printf '%s %-30s %-7s %-7s %4d.%02d  %s\n' $said "$1" "$shown_calm" \
+    printf '%s %-38s %-7s %-7s %4d.%02d  %s\n' $said "$1" "$shown_calm" \
         "$shown_hostile" $((seconds / 100)) $((seconds % 100)) "$names"
 }
 
@@ -222,9 +224,9 @@ prove() {
         patches_of "$lesson"
     done | sed 's/.*\///; s/\.patch$//' |
         { if [ -n "${NAME:-}" ]; then grep -xF "$NAME"; else cat; fi; } |
-        xargs -P "${JOBS:-4}" -I NAME tests/tools/mistakes.sh prove-one NAME \
+        xargs -P "${AT_ONCE:-4}" -I NAME tests/tools/mistakes.sh prove-one NAME \
             >"$table"
-    printf '%-30s %-7s %-7s %7s  %s\n' mistake calm hostile seconds 'caught by'
+    printf '%-38s %-7s %-7s %7s  %s\n' mistake calm hostile seconds 'caught by'
     sort -k 2,2 "$table" | sed 's/^ok //; s/^bad /NOT PROVEN: /'
     all=$(grep -c '' "$table")
     bad=$(grep -c '^bad' "$table")
