@@ -237,15 +237,25 @@ static const char *state_of_servers(void)
 
 /* When the server ends the connection of somebody who has done nothing wrong,
  * and does so on the hostile network only, its faults are the usual cause. */
-static void blame_network(const struct guest *guest)
+static void blame_network(const struct crowd *crowd)
 {
-    if (hostile_seed() != 0 && guest->is_over && !guest->has_ended_side)
-        usual_cause("On this network calls are refused now and then: EINTR, or "
-                    "EAGAIN although poll() said \"ready\". The connection is "
-                    "as good as before: call again, or poll again. And fewer "
-                    "bytes than were asked for are no end. With threads: "
-                    "pthread_cond_wait() returns now and then though nobody "
-                    "signalled; only a loop around it knows.");
+    if (hostile_seed() == 0)
+        return;
+    for (size_t i = 0; i < crowd->count; i++) {
+        const struct guest *guest = crowd->guests[i];
+        bool refused = guest->count > 0 &&
+                       strcmp(guest->heard[guest->count - 1].event, "error") ==
+                           0;
+        if (guest->is_over && !guest->has_ended_side && !guest->has_gone &&
+            !refused)
+            usual_cause("On this network calls are refused now and then: "
+                        "EINTR, or EAGAIN although poll() said \"ready\". The "
+                        "connection is as good as before: call again, or poll "
+                        "again. And fewer bytes than were asked for are no "
+                        "end. With threads: pthread_cond_wait() returns now "
+                        "and then though nobody signalled; only a loop around "
+                        "it knows.");
+    }
 }
 
 /* ------------------------------------------------------------------ waiting */
@@ -273,12 +283,12 @@ _Noreturn static void fail_hearing(struct crowd *crowd, const char *what,
         }
         if (guest->has_gone || shown++ >= 5)
             continue;
-        blame_network(guest);
         if (guest->sent < guest->to_send.length)
             text = text_of("%s\n%s could send %zu of %zu bytes.", text,
                            guest->name, guest->sent, guest->to_send.length);
         text = text_of("%s\n%s", text, heard_around(guest, guest->count));
     }
+    blame_network(crowd);
     fail_test("Expected: everybody hears %s.\n"
               "%s%s.%s%s",
               what,
@@ -381,8 +391,7 @@ void expect_heard(struct crowd *crowd, struct guest *guest, const char *event)
     }
     size_t at = guest->taken;
     attend_for(crowd, 0.1);
-    if (guest->count == at)
-        blame_network(guest);
+    blame_network(crowd);
     fail_test("Expected: %s hears \"%s\"%s.\n"
               "What came: %s%s.\n%s",
               guest->name, shortened(event), at == 0 ? "" : " next",
@@ -524,14 +533,13 @@ static void why_it_never_came(const struct guest *guest, size_t its)
         usual_cause("End of file is taken for a reason to close at once, or "
                     "close() ends a connection for which bytes still wait in a "
                     "queue: who half-closes still reads.");
-    else
-        blame_network(guest);
 }
 
 /* Says which kind of mistake it is, and ends the test. */
-_Noreturn static void fail_order(const struct guest *first, size_t at,
+_Noreturn static void fail_order(const struct crowd *crowd, size_t at,
                                  const struct guest *other, size_t its)
 {
+    const struct guest *first = crowd->guests[0];
     const char *due = at < first->count ? first->heard[at].event : NULL;
     const char *came = its < other->count ? other->heard[its].event : NULL;
     const char *kind;
@@ -558,14 +566,16 @@ _Noreturn static void fail_order(const struct guest *first, size_t at,
                     "the same order, an event has to be put into all queues "
                     "before the next one is put into any.");
     }
+    blame_network(crowd);
     fail_test("Expected: everybody sees one and the same order of events.\n"
               "%s.\n%s\n%s",
               kind, heard_around(first, at), heard_around(other, its));
 }
 
-static void compare_with_first(const struct guest *first,
+static void compare_with_first(const struct crowd *crowd,
                                const struct guest *other, bool is_whole)
 {
+    const struct guest *first = crowd->guests[0];
     const char *came = text_of("joined %s", other->name);
     const char *went = text_of("left %s", other->name);
     size_t at = place_of(first, 0, came);
@@ -575,11 +585,13 @@ static void compare_with_first(const struct guest *first,
         its++;
     if (its == other->count)
         return; /* it never got in */
-    if (at == first->count)
+    if (at == first->count) {
+        blame_network(crowd);
         fail_test("Expected: everybody in the room hears \"%s\".\n"
                   "%s was welcomed, and %s never heard of it.\n%s",
                   came, other->name, first->name,
                   heard_around(first, first->count));
+    }
     for (size_t i = 0; i < its; i++) {
         if (is_for_all(other->heard[i].event)) {
             usual_cause("The new member was put on the list of those who hear "
@@ -598,12 +610,12 @@ static void compare_with_first(const struct guest *first,
             return;
         if (its == other->count ||
             strcmp(first->heard[at].event, other->heard[its].event) != 0)
-            fail_order(first, at, other, its);
+            fail_order(crowd, at, other, its);
         at = next_for_all(first, at + 1);
         its = next_for_all(other, its + 1);
     }
     if (its < other->count)
-        fail_order(first, at, other, its);
+        fail_order(crowd, at, other, its);
 }
 
 /* Everybody's welcome tells how many were in the room at that moment. */
@@ -652,7 +664,7 @@ void expect_one_order(struct crowd *crowd)
         /* One that departed has read to the end. */
         if (guest->has_gone && guest->is_over && !was_reset(guest->channel))
             is_whole = true;
-        compare_with_first(first, guest, is_whole);
+        compare_with_first(crowd, guest, is_whole);
     }
     count_members(crowd, first);
 }

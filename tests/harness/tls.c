@@ -194,6 +194,9 @@ static bool may_go_on(struct wrapping *wrapping, int result, bool was_sending)
     wrapping->failure = openssl_reason();
     wrapping->over = TAKEN_CUT;
     wrapping->is_broken = true;
+    const struct program *last = programs; /* the one that came to this test */
+    while (last != NULL && last->next != NULL)
+        last = last->next;
     if (!wrapping->may_fail)
         fail_test("Expected: %s, and nothing is wrong with it.\n"
                   "OpenSSL, in the hands of the test, says: %s%s.%s",
@@ -202,9 +205,9 @@ static bool may_go_on(struct wrapping *wrapping, int result, bool was_sending)
                                         : "the server does the TLS handshake",
                   wrapping->failure,
                   wrapping->is_done ? "" : " (in the handshake)",
-                  programs != NULL ? text_of("\nThe program: %s %s.",
-                                             programs->name, state_of(programs))
-                                   : "");
+                  last != NULL ? text_of("\nThe program: %s %s.", last->name,
+                                         state_of(last))
+                               : "");
     return false;
 }
 

@@ -75,6 +75,7 @@ wait_for_text() {
 # process, and `port`, where it listens.
 start_server() {
     show_command "$1 &"
+    : >"$scratch/server" # what the last one said is not waited for
     $1 >"$scratch/server" 2>&1 &
     server=$!
     wait_for_text "$scratch/server" '^listening on .*:[0-9]*$'
@@ -90,6 +91,7 @@ stop_server() {
 # start_relay: one connection to `relay`, a port, goes on to the server's, and
 # is written down.
 start_relay() {
+    : >"$scratch/wire"
     socat -d -d -x -v -t 10 -T 10 TCP-LISTEN:0,bind=127.0.0.1 \
         "TCP:127.0.0.1:$port" 2>"$scratch/wire" &
     relay_process=$!
