@@ -321,7 +321,7 @@ TEST(server, gives_a_name_to_one_of_a_hundred,
 {
     /* With threads it goes wrong now and then only. */
     enum { JOINERS = 100 };
-    const size_t rounds = LESSON == 5 && hostile_seed() == 0 ? 30 : 3;
+    const size_t rounds = LESSON == 5 && hostile_seed() == 0 ? 60 : 3;
     struct program *server = start_server(NULL);
     struct crowd *crowd = new_crowd();
     struct guest *witness = enter(crowd, server, "witness", 1);
@@ -481,7 +481,10 @@ TEST(server, keeps_one_order_when_twenty_talk,
                 "in which it was said.",
      .cause = TWO_SPEAKERS, .read = IDEA, .patient = ONE_SEED, .slow = true)
 {
-    talk_at_once(start_server(NULL), 20, 200, true);
+    /* With threads it goes wrong now and then only. */
+    int rounds = LESSON == 5 && hostile_seed() == 0 ? 3 : 1;
+    for (int round = 0; round < rounds; round++)
+        talk_at_once(start_server(NULL), 20, 200, true);
 }
 
 /* Whether everybody whom the first guest heard come has gone again, but for
