@@ -88,6 +88,7 @@ struct connection {
     struct member member;
     char *queue; /* what it is to be told: `queued` bytes, room for `size` */
     size_t queued, size;
+    unsigned behind_in;     /* the round in which it was counted as behind */
     pthread_cond_t changed; /* tells the writer that something here changed */
     bool ending;            /* nothing is added to the queue any more */
     bool client_ended;      /* the client has ended its side */
@@ -100,8 +101,9 @@ struct connection {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct room room;
 static int places_taken; /* connections that are not ending */
-static int behind;       /* queues with more than QUEUE_MAX in them */
-static pthread_cond_t caught_up = PTHREAD_COND_INITIALIZER; /* one fewer */
+static int behind;       /* queues that are over QUEUE_MAX and waited for */
+static unsigned round_of_waiting;
+static pthread_cond_t caught_up = PTHREAD_COND_INITIALIZER; /* none is left */
 
 /* --------------------------------------------------- waking the main thread */
 
@@ -149,14 +151,21 @@ static void empty_wake_pipe(void)
 
 /* ---------------------------------- what happens to a connection, lock held */
 
-/* Notes how much is in a queue, and counts the queues that are too full. */
+/* Notes how much is in a queue, and counts the queues that are too full: see
+ * wait_for_writers(). */
 static void set_queued(struct connection *connection, size_t queued)
 {
-    behind -= connection->queued > QUEUE_MAX;
-    behind += queued > QUEUE_MAX;
+    bool was_behind = connection->queued > QUEUE_MAX;
+    bool is_behind = queued > QUEUE_MAX;
     connection->queued = queued;
-    if (behind == 0)
+    if (is_behind && !was_behind) {
+        connection->behind_in = round_of_waiting;
+        behind++;
+    } else if (was_behind && !is_behind &&
+               connection->behind_in == round_of_waiting) {
+        behind--;
         pthread_cond_broadcast(&caught_up);
+    }
 }
 
 /* Who is idle, or has gone, needs no memory for a queue. */
@@ -356,8 +365,9 @@ static void *write_to_client(void *argument)
 /*
  * Waits until the writers have caught up. A client may ask faster than the
  * writers' threads get their turn, and the queues would grow although everybody
- * reads. So who asks waits, but not for one who has stopped reading: that one
- * will be broken off when it is told the next thing.
+ * reads. So who asks waits. But one of them may have stopped reading: who has
+ * not caught up in time is not waited for again, by nobody, and is broken off
+ * when it is told the next thing. That begins a new round of waiting.
  */
 static void wait_for_writers(void)
 {
@@ -365,8 +375,14 @@ static void wait_for_writers(void)
         return;
     struct timespec until = moment_in(CATCH_UP_SECONDS);
     int result = 0;
-    while (behind > 0 && result == 0)
+    unsigned round = round_of_waiting;
+    while (behind > 0 && round == round_of_waiting && result == 0)
         result = pthread_cond_timedwait(&caught_up, &lock, &until);
+    if (behind > 0 && round == round_of_waiting) {
+        behind = 0;
+        round_of_waiting++;
+        pthread_cond_broadcast(&caught_up);
+    }
 }
 
 /* Answers one request. JSON is read before the lock is taken: nobody else

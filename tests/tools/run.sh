@@ -4,9 +4,9 @@
 #
 # A SUITE is a lesson's number (01), `hostile` (the hostile network's own tests),
 # `pairs` (one lesson's client with another one's server) or `README` (the
-# transcripts in the lessons' READMEs). A lesson is judged
-# twice at the same time: on a calm network, and on a hostile one with a few
-# seeds. What failed is printed as Criterion reports it; what passed is counted.
+# transcripts in the lessons' READMEs). A lesson is judged twice at the same
+# time: on a calm network, and on a hostile one with a few seeds. What failed is
+# printed as Criterion reports it; what passed is counted.
 # With more than one suite the last line is "N passed, N failed, N skipped".
 #
 # From the environment: SERVER, CLIENT, ONLY, HOSTILE_SEED, SLOW and CALM as
@@ -327,7 +327,7 @@ printf '%s\n' "${summary[@]}"
 [ -z "$quick" ] ||
     echo "A quick verdict: $left_out slow tests, and all seeds but one, are" \
         "left out;" \
-        "make test-$1 SLOW=1 runs all, and so does make test."
+        "make test-$1 SLOW=1 runs all."
 if [ $# -gt 1 ]; then
     line="$passed passed, $failed failed"
     [ "$skipped" = 0 ] || line="$line, $skipped skipped"
