@@ -23,6 +23,9 @@ make sanitize       run all tests under the address and undefined sanitizers
 make tsan           run lesson 05's tests under the thread sanitizer
 make valgrind       run all tests under valgrind
 make mistakes       prove that the tests catch each classic mistake
+make exercises      the exercises, done and to do
+make prove          prove that starters fail, solutions pass, and wrong answers
+                    are refused (NAME=04-2: those of one exercise)
 make clean          remove what was built
 
 For one lesson, $(first) to $(last):
@@ -33,6 +36,12 @@ make diff-$(last)        what it changed in the lesson before
 make trace-$(last)       the system calls of one exchange
 make mistakes-$(last)    the classic mistakes, a list
 make mistake-$(last)-1   a bug hunt: a copy with one of them in it
+
+For one exercise:
+make exercise-$(first)-1  judge what stands in $(firstword $(lessons))/exercises
+make hint-$(first)-1      a hint; again: the next one
+make solution-$(first)-1  the difference between yours and ours
+make reset-$(first)-1     begin anew (yours is kept)
 
 make test-$(last) takes
   SERVER=PROGRAM    judge this server, whoever wrote it (a path or a command)
@@ -153,6 +162,56 @@ test:
 	    $(foreach number,$(numbers),$(call judged,$(number)))
 	@$(tools)/run.sh $(numbers) hostile pairs README
 
+# ------------------------------------------------------------------ exercises
+
+exercises := $(sort $(basename $(notdir $(wildcard tests/exercises/*.c))))
+
+# How to build build/tests/exercise-$(2), an exercise of lesson $(1).
+define exercise_program
+build/tests/exercise-$(2): $(patsubst %,build/tests/$(1)/%.o,\
+    exercise-$(2) $(harness) $(harness_$(1))) | $(files_$(1))
+	$$(CC) -o $$@ $$^ $$(libraries_$(1)) $$(TEST_LIBRARIES)
+
+build/tests/$(1)/exercise-$(2).o: tests/exercises/$(2).c $(headers) Makefile
+	@mkdir -p $$(@D)
+	$$(CC) $$(TEST_FLAGS) $$(flags_$(1)) -DLESSON=$(1:0%=%) -c -o $$@ $$<
+endef
+$(foreach exercise,$(exercises),$(eval $(call exercise_program,$(firstword \
+    $(subst -, ,$(exercise))),$(exercise))))
+
+exercise_tests = $(1:%=build/tests/exercise-%) build/tests/hostile.so
+
+# What does not compile yet is said when it is judged.
+exercises:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) $(call exercise_tests,$(exercises))
+	@for lesson in $(lessons); do \
+	    $(MAKE) -s -k $(parallel) -C $$lesson exercises >/dev/null 2>&1 & \
+	done; wait
+	@$(tools)/exercises.sh board
+
+$(exercises:%=exercise-%): exercise-%:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) $(call exercise_tests,$*)
+	@$(tools)/exercises.sh judge $*
+
+$(exercises:%=hint-%): hint-%:
+	@$(tools)/exercises.sh hint $*
+
+$(exercises:%=solution-%): solution-%:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) $(call exercise_tests,$*)
+	@$(tools)/exercises.sh solution $*
+
+$(exercises:%=reset-%): reset-%:
+	@$(tools)/exercises.sh reset $*
+
+# make prove does for the exercises what make mistakes does for the lessons.
+prove:
+	@$(tools)/setup.sh build test sanitize
+	@$(MAKE) -s $(parallel) $(call exercise_tests,$(or $(NAME),$(exercises)))
+	@$(tools)/exercises.sh prove
+
 # ------------------------------------------------------- memory, under guard
 
 # The lessons once more, copied into build/sanitize/ (a folder builds anywhere).
@@ -242,6 +301,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test lint carry sanitize tsan valgrind mistakes clean $(numbers) \
+.PHONY: help demo test exercises prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
     $(foreach command,demo test diff trace programs sanitized mistakes,\
-        $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%)
+        $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
+    $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))

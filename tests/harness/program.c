@@ -112,9 +112,9 @@ static char **make_environment(void)
         count++;
     char **environment = keep((count + 8) * sizeof *environment);
     size_t length = 0;
-    static const char *const left_out[] = {"HOSTILE_SEED",    "HOSTILE_SEEDS",
-                                           "HOSTILE_LIBRARY", "SERVER",
-                                           "CLIENT",          "PATIENCE"};
+    static const char *const left_out[] = {
+        "HOSTILE_SEED", "HOSTILE_SEEDS", "HOSTILE_LIBRARY", "SERVER", "CLIENT",
+        "PATIENCE",     "AGAIN"};
     const char *preload = getenv("LD_PRELOAD");
     const char *options = getenv("ASAN_OPTIONS");
 

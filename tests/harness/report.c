@@ -182,6 +182,12 @@ static void append_section(struct bytes *report, const char *heading,
     append_wrapped(report, 4, text);
 }
 
+/* Whether exercises.sh runs the test; it says by which command. */
+static bool is_exercise(void)
+{
+    return getenv("AGAIN") != NULL;
+}
+
 static void append_steps(struct bytes *report)
 {
     append_format(report, " \nWhat was done (time in ms)\n");
@@ -364,11 +370,12 @@ static void append_ending(struct bytes *report)
                                                              : "SERVER";
     append_section(report, "Usual cause", cause);
     append_section(report, "Read", test.info->read);
-    append_format(report, " \nSee it again\n    make test-%02d ONLY=%s%s%s\n",
-                  LESSON, test.name,
-                  test.seed != 0 ? text_of(" HOSTILE_SEED=%u", test.seed)
-                                 : " CALM=1",
-                  setting(variable));
+    const char *again = getenv("AGAIN"); /* an exercise has its own command */
+    append_format(
+        report, " \nSee it again\n    %s ONLY=%s%s%s\n",
+        again != NULL ? again : text_of("make test-%02d", LESSON), test.name,
+        test.seed != 0 ? text_of(" HOSTILE_SEED=%u", test.seed) : " CALM=1",
+        setting(variable));
 }
 
 /* ----------------------------------------------------------------- failing */
@@ -387,7 +394,8 @@ static void begin_report(struct bytes *report)
                       test.seed);
     else
         append_format(report, "on the calm network\n");
-    append_section(report, "The contract promises", test.info->promise);
+    append_section(report, is_exercise() ? "The task" : "The contract promises",
+                   test.info->promise);
     append_steps(report);
 }
 

@@ -633,6 +633,13 @@ Test(hostile, a_nonblocking_connect_is_in_progress)
     }
 }
 
+static double seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
 /* Waits for `fd` with a limit of `milliseconds`, in one of eight ways. */
 static int wait_by(int way, int epoll, int fd, int milliseconds)
 {
@@ -710,6 +717,32 @@ Test(hostile, waits_are_interrupted)
                 cr_assert(wait_by(way, epoll, ends[0], 1) == 1);
         close(ends[0]);
         close(ends[1]);
+        close(epoll);
+    }
+}
+
+/* A signal that comes in the gap before the call does not cut the gap short. */
+Test(hostile, waits_begin_late_when_asked)
+{
+    for (int late = 0; late < 2; late++) {
+        if (late)
+            setenv("HOSTILE_LATE", "30", 1);
+        start_network("1");
+        struct pair pair = connect_pair();
+        int epoll = epoll_create1(0);
+        for (int way = 0; way < 8; way++) {
+            double best = 1; /* of five: this process may have to wait, too */
+            for (int round = 0; round < 5; round++) {
+                double start = seconds();
+                wait_by(way, epoll, pair.troubled, 0);
+                double took = seconds() - start;
+                best = took < best ? took : best;
+            }
+            cr_assert(late ? best >= 0.03 : best < 0.03,
+                      "way %d took %.3f s with%s HOSTILE_LATE=30", way, best,
+                      late ? "" : "out");
+        }
+        close_pair(pair);
         close(epoll);
     }
 }
@@ -1035,13 +1068,6 @@ __attribute__((constructor)) static void serve_if_asked(void)
     const char *fd = getenv("HOSTILE_CHECK_ECHO");
     if (fd != NULL)
         serve(atoi(fd));
-}
-
-static double seconds(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 Test(hostile, every_byte_comes_through_a_program)

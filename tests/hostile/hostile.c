@@ -34,6 +34,10 @@
  *                fate of a call follows from the seed, the descriptor's number,
  *                what kind of call it is and how many of that kind came before.
  *                0, no number or no variable: the library does nothing.
+ * HOSTILE_LATE   milliseconds that pass before accept, poll, select and
+ *                epoll_wait reach the kernel, as if another process ran just
+ *                then. A signal that comes in this gap is handled before the
+ *                call waits. No variable: none.
  * HOSTILE_LOG    a file that gets one line for each fault, to see what the
  *                network did.
  */
@@ -73,6 +77,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -146,6 +151,7 @@ static void find(void *function, const char *name)
 
 static atomic_bool ready;
 static uint64_t seed;
+static unsigned long late; /* milliseconds: HOSTILE_LATE */
 static bool installed;
 static char log_path[PATH_MAX];
 
@@ -202,12 +208,29 @@ __attribute__((constructor)) static void prepare(void)
             seed = strtoull(text, &end, 10);
         if (end == NULL || *end != '\0')
             seed = 0;
+        text = getenv("HOSTILE_LATE");
+        if (text != NULL && strspn(text, "0123456789") == strlen(text))
+            late = strtoul(text, NULL, 10);
         text = getenv("HOSTILE_LOG");
         if (text != NULL && strlen(text) < sizeof log_path)
             strcpy(log_path, text);
         installed = is_installed();
         atomic_store_explicit(&ready, true, memory_order_release);
     }
+    errno = saved;
+}
+
+/* Between a program's last look at its flags and a call that waits, any time
+ * may pass. HOSTILE_LATE says how much. */
+static void be_late(void)
+{
+    prepare();
+    int saved = errno;
+    struct timespec left = {.tv_sec = (time_t)(late / 1000),
+                            .tv_nsec = (long)(late % 1000) * 1000000};
+    while (seed != 0 && late != 0 && nanosleep(&left, &left) == -1 &&
+           errno == EINTR)
+        continue;
     errno = saved;
 }
 
@@ -800,15 +823,19 @@ static bool accept_fails(const char *call, int fd)
 int accept(int fd, struct sockaddr *restrict address,
            socklen_t *restrict length)
 {
-    return accept_fails("accept", fd) ? -1 : kernel.accept(fd, address, length);
+    if (accept_fails("accept", fd))
+        return -1;
+    be_late();
+    return kernel.accept(fd, address, length);
 }
 
 int accept4(int fd, struct sockaddr *restrict address,
             socklen_t *restrict length, int flags)
 {
-    return accept_fails("accept4", fd)
-               ? -1
-               : kernel.accept4(fd, address, length, flags);
+    if (accept_fails("accept4", fd))
+        return -1;
+    be_late();
+    return kernel.accept4(fd, address, length, flags);
 }
 
 /* ---------------------------------------------------------------- connecting
@@ -926,7 +953,7 @@ int poll(struct pollfd *entries, nfds_t count, int timeout)
 {
     if (timeout != 0 && interrupts_poll("poll", entries, count))
         return -1;
-    prepare();
+    be_late();
     return kernel.poll(entries, count, timeout);
 }
 
@@ -935,7 +962,7 @@ int ppoll(struct pollfd *entries, nfds_t count, const struct timespec *timeout,
 {
     if (waits(timeout) && interrupts_poll("ppoll", entries, count))
         return -1;
-    prepare();
+    be_late();
     return kernel.ppoll(entries, count, timeout, mask);
 }
 
@@ -945,7 +972,7 @@ int select(int count, fd_set *restrict reads, fd_set *restrict writes,
     if ((timeout == NULL || timeout->tv_sec != 0 || timeout->tv_usec != 0) &&
         interrupts_select("select", count, reads, writes, exceptions))
         return -1;
-    prepare();
+    be_late();
     return kernel.select(count, reads, writes, exceptions, timeout);
 }
 
@@ -957,7 +984,7 @@ int pselect(int count, fd_set *restrict reads, fd_set *restrict writes,
     if (waits(timeout) &&
         interrupts_select("pselect", count, reads, writes, exceptions))
         return -1;
-    prepare();
+    be_late();
     return kernel.pselect(count, reads, writes, exceptions, timeout, mask);
 }
 
@@ -965,6 +992,7 @@ int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
 {
     if (interrupts_epoll("epoll_wait", epoll, timeout))
         return -1;
+    be_late();
     return kernel.epoll_wait(epoll, events, most, timeout);
 }
 
@@ -973,6 +1001,7 @@ int epoll_pwait(int epoll, struct epoll_event *events, int most, int timeout,
 {
     if (interrupts_epoll("epoll_pwait", epoll, timeout))
         return -1;
+    be_late();
     return kernel.epoll_pwait(epoll, events, most, timeout, mask);
 }
 
@@ -1130,7 +1159,7 @@ int __poll_chk(struct pollfd *entries, nfds_t count, int timeout, size_t size)
     if (timeout != 0 && count <= size / sizeof *entries &&
         interrupts_poll("poll", entries, count))
         return -1;
-    prepare();
+    be_late();
     return kernel.__poll_chk(entries, count, timeout, size);
 }
 
@@ -1141,7 +1170,7 @@ int __ppoll_chk(struct pollfd *entries, nfds_t count,
     if (waits(timeout) && count <= size / sizeof *entries &&
         interrupts_poll("ppoll", entries, count))
         return -1;
-    prepare();
+    be_late();
     return kernel.__ppoll_chk(entries, count, timeout, mask, size);
 }
 

@@ -13,7 +13,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/lint.XXXXXX") || exit 1
 trap 'rm -rf "$scratch"' EXIT
 
 lessons=([0-9][0-9]-*)
-sources=([0-9][0-9]-*/*.[ch])
+sources=([0-9][0-9]-*/*.[ch] [0-9][0-9]-*/*/*.c)
 tests=(tests/*.[ch] tests/*/*.[ch])
 scripts=(tests/tools/*.sh [0-9][0-9]-*/*.sh .ci/run)
 readmes=([0-9][0-9]-*/README.md)
@@ -63,6 +63,13 @@ compilations() {
     for file in [0-9][0-9]-*/*.c; do
         echo "-D_POSIX_C_SOURCE=200809L $file"
     done
+    for file in [0-9][0-9]-*/*/*.c; do
+        echo "-D_POSIX_C_SOURCE=200809L -I${file%%/*} $file"
+    done
+    for file in tests/exercises/*.c; do
+        number=${file##*/0}
+        echo "-D_GNU_SOURCE -DLESSON=${number%%-*} -Itests/harness $file"
+    done
     for file in tests/*.c; do
         for lesson in "${lessons[@]}"; do
             number=${lesson%%-*}
@@ -75,7 +82,7 @@ compilations() {
             echo "-D_GNU_SOURCE -DLESSON=${number#0} -Itests/harness $file"
         done
     done
-    for file in tests/*/*.c; do
+    for file in tests/h*/*.c; do
         echo "-D_GNU_SOURCE -DLESSON=1 -Itests/harness $file"
     done
 }
@@ -208,7 +215,8 @@ wrong_test_names() {
     grep -ohE '(ONLY=|Tests?: )[a-z0-9]+(_[a-z0-9]+)+' "${sources[@]}" \
         README.md tests/README.md ${readmes[@]+"${readmes[@]}"} 2>/dev/null |
         sed 's/.*[= ]//' | sort -u | while read -r name; do
-        grep -qE "TEST\([a-z]+, ${name}[,)]" tests/*.c ||
+        grep -qE "TEST\([a-z]+, ${name}[,)]" tests/*.c \
+            tests/exercises/*.c ||
             echo "no test is called $name"
     done
 }
@@ -239,6 +247,8 @@ passes 'A README or a comment names a test that does not exist' \
 passes 'A mistake of the museum is not in order' \
     'make its patch again, against the code as it is now' \
     tests/tools/mistakes.sh check
+passes 'An exercise is not in order' \
+    'see the head of tests/tools/exercises.sh' tests/tools/exercises.sh check
 passes 'shellcheck complains' 'see the page that it names' \
     shellcheck "${scripts[@]}"
 if command -v codespell >/dev/null; then

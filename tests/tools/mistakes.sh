@@ -19,9 +19,7 @@
 #     Mistake: what is wrong, in a sentence
 #     Seems to work: why nobody notices
 #     Seen in: where in the wild, by title
-#     Caught by: calm | hostile, then the names of the tests, each of which has
-#                to fail; `hostile`: the calm network does not show it
-#     Message: what each report has to say, an extended regular expression
+#     Caught by, Message: as in patches.sh
 
 set -u
 
@@ -30,22 +28,8 @@ cd "$top" || exit 1
 copies=$top/build/mistakes
 keys=('Mistake' 'Seems to work' 'Seen in' 'Caught by' 'Message')
 
-header() {
-    sed '/^diff \|^--- /,$d' "$1"
-}
-
-# value KEY PATCH: what the header says, on one line.
-value() {
-    header "$2" | awk -v key="$1:" '
-        index($0, key) == 1 {
-            found = 1
-            sub(key " *", "")
-            printf "%s", $0
-            next
-        }
-        /^[ \t]/ && found { sub(/^[ \t]+/, " "); printf "%s", $0; next }
-        { found = 0 }'
-}
+# shellcheck source=tests/tools/patches.sh
+. tests/tools/patches.sh
 
 # All patches of a lesson, in their order.
 patches_of() {
@@ -129,19 +113,13 @@ hunt() {
 
 # -------------------------------------------------------------------- proving
 
-# The tests that a header names.
-tests_of() {
-    value 'Caught by' "$1" | sed 's/^[a-z]*[:,]* *//; s/,/ /g'
-}
-
-# joined LOG CAUGHT-BY NAME: what the reports in a log say, in one line; their
-# lines are broken anywhere. What a mistake is caught by on the calm network has
-# to be said there. The folder has the mistake's name; it does not count.
+# joined LOG CAUGHT-BY NAME: what the reports in a log say. What a mistake is
+# caught by on the calm network has to be said there.
 joined() {
     case $2 in
         calm*) sed '/on a hostile network (/,$d' "$1" ;;
         *) cat "$1" ;;
-    esac | sed "s/^\[----\] *//; s/$3//g" | tr -s '\n ' ' '
+    esac | one_line "$3"
 }
 
 # run_once PATCH FOLDER: the tests that the header names, on both networks. Sets
@@ -204,15 +182,6 @@ prove_one() {
     fi
     printf '%s %-38s %-7s %-7s %4d.%02d  %s\n' $said "$1" "$shown_calm" \
         "$shown_hostile" $((seconds / 100)) $((seconds % 100)) "$names"
-}
-
-# verdict FAILED ALL: how often a test failed, as a word.
-verdict() {
-    case $1 in
-        0) echo - ;;
-        "$2") echo yes ;;
-        *) echo "$1/$2" ;;
-    esac
 }
 
 # Four at the same time, for they mostly wait. The table comes at the end, in
