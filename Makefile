@@ -24,6 +24,7 @@ make tsan           run lesson 05's tests under the thread sanitizer
 make valgrind       run all tests under valgrind
 make mistakes       prove that the tests catch each classic mistake
 make exercises      the exercises, done and to do
+make watch          judge the first one to do, and again at every save
 make prove          prove that starters fail, solutions pass, and wrong answers
                     are refused (NAME=04-2: those of one exercise)
 make clean          remove what was built
@@ -190,6 +191,12 @@ exercises:
 	done; wait
 	@$(tools)/exercises.sh board
 
+# WATCH=04-2: that one, whether it is done or not.
+watch:
+	@$(tools)/setup.sh build test watch
+	@$(MAKE) -s $(parallel) $(call exercise_tests,$(exercises))
+	@$(tools)/watch.sh $(WATCH)
+
 $(exercises:%=exercise-%): exercise-%:
 	@$(tools)/setup.sh build test
 	@$(MAKE) -s $(parallel) $(call exercise_tests,$*)
@@ -301,7 +308,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test exercises prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
+.PHONY: help demo test exercises watch prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
     $(foreach command,demo test diff trace programs sanitized mistakes,\
         $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
     $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))

@@ -94,17 +94,17 @@ TEST(server, no_signal_falls_into_the_gap,
               "call waits for a client that does not come. Block the signals "
               "and let pselect open them while it waits; or let the handler "
               "write into a pipe that poll watches.",
-     .read = READ)
+     .read = READ, .patient = true)
 {
     /* The hostile network holds the program up before each of these calls. */
-    setenv("HOSTILE_LATE", "300", 1);
+    setenv("HOSTILE_LATE", "150", 1);
     struct program *server = start_server(NULL);
     serve_one(server);
-    note("The client has gone; the signal comes 0.1 s later%s.",
+    note("The client has gone; the signal comes 0.05 s later%s.",
          hostile_seed() != 0 ? ", while the program is held up between its "
                                "last look and its next call"
                              : "");
-    let_pass(0.1);
+    let_pass(0.05);
     signal_program(server, SIGTERM);
     expect_exit(server, 0);
 }

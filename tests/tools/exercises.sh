@@ -5,6 +5,8 @@
 #     exercises.sh board            every exercise, done or not
 #     exercises.sh judge NN-K       one of them: what passes, and a report on the
 #                                   first test that fails (ONLY=name: that test)
+#     exercises.sh results NN-K F   the same, as files in the folder F
+#     exercises.sh first [NN-K]     the first exercise (behind NN-K) to do
 #     exercises.sh hint NN-K        the first hint; called again, the next one
 #     exercises.sh solution NN-K    the difference between the learner's and ours
 #     exercises.sh reset NN-K       begins anew, and keeps what was there
@@ -53,7 +55,7 @@ stop_all() {
 trap stop_all EXIT
 trap 'exit 130' INT TERM HUP
 
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+if { [ -t 1 ] || [ "${COLOUR:-}" = always ]; } && [ -z "${NO_COLOR:-}" ]; then
     green=$'\e[32m' red=$'\e[31m' bold=$'\e[1m' plain=$'\e[0m'
 else
     green='' red='' bold='' plain=''
@@ -117,20 +119,36 @@ verdict_of() {
 # (or in the lesson itself) and runs its tests. What comes out stands in RESULTS:
 # build.log, calm.log and hostile.log, and `verdict`: a line for each test, its
 # name and what it said on the calm and on the hostile network. Without a
-# `verdict` the file does not compile.
+# `verdict` the file does not compile. With CALM there is no hostile network,
+# and with EARLY none when the calm one has said no.
 judge_in() {
-    local id=$1 folder=$2 into=$3 name test
+    local id=$1 folder=$2 into=$3 name test networks calm network said
     name=exercises/$(name_of "$id")
     mkdir -p "$into"
     rm -f "$into"/verdict
     make -s -C "$folder" "$name" >"$into/build.log" 2>&1 </dev/null || return
+    networks='calm hostile'
     run "$into" calm '' "$id" "$folder/$name" &
-    [ -n "${CALM:-}" ] || run "$into" hostile "$seeds" "$id" "$folder/$name" &
-    wait
+    calm=$!
+    if [ -n "${CALM:-}" ]; then
+        networks=calm
+    else
+        run "$into" hostile "$seeds" "$id" "$folder/$name" &
+    fi
+    # Who waits in front of a terminal is told at once.
+    if [ -n "${EARLY:-}" ] && wait "$calm" && [ "$(cat "$into/calm.status")" != 0 ]
+    then
+        networks=calm
+    else
+        wait
+    fi
     for test in $(tests_in "$id"); do
-        case ${ONLY:-$test} in "$test") ;; *) continue ;; esac
-        echo "$test $(verdict_of "$into/calm.tap" "$test")" \
-            "$([ -n "${CALM:-}" ] || verdict_of "$into/hostile.tap" "$test")"
+        [ "${ONLY:-$test}" = "$test" ] || continue
+        said=$test
+        for network in $networks; do
+            said="$said $(verdict_of "$into/$network.tap" "$test")"
+        done
+        echo "$said"
     done >"$into/verdict"
 }
 
@@ -168,9 +186,8 @@ show() {
             *no*)
                 echo "  ${red}no${plain}   $test"
                 if [ -z "$first" ]; then
-                    first=$test network=calm
-                    [ "$calm" != yes ] && [ "$calm" != skipped ] ||
-                        network=hostile
+                    first=$test network=hostile
+                    case $calm in no*) network=calm ;; esac
                 fi
                 ;;
             *skipped*) echo "  skip $test (this machine cannot run it)" ;;
@@ -197,6 +214,10 @@ show() {
 title_of() {
     sed -nE "s/^ \* Exercise $1: (.*)\.\$/\1/p" \
         "$(lesson_of "$1")/solutions/$(name_of "$1").c" | head -n 1
+}
+
+results() {
+    judge_in "$1" "$top/$(lesson_of "$1")" "$2"
 }
 
 judge() {
@@ -258,6 +279,13 @@ board() {
         "$course_done of $course"
     [ -z "$next" ] ||
         echo "Next: $(file_of "$next")   (make watch, or make exercise-$next)"
+}
+
+# The first exercise that is not done, of those behind $1.
+first() {
+    all_exercises | awk -v after="${1:-}" '$1 > after' |
+        JOBS=6 xargs -P 4 -I ID tests/tools/exercises.sh judge-quietly ID |
+        sort | awk '$2 != $3 { print $1; exit }'
 }
 
 # ------------------------------------------------------------ hints and answers
@@ -508,6 +536,8 @@ prove() {
 case ${1:-} in
     board | prove | check) "$1" ;;
     judge | hint | solution | reset) "$1" "$2" ;;
+    results) results "$2" "$3" ;;
+    first) first "${2:-}" ;;
     judge-quietly) judge_quietly "$2" ;;
     prove-one) prove_one "$2" ;;
     *)

@@ -2,8 +2,9 @@
 #
 # setup.sh GROUP... - finds what is missing on this machine and installs it.
 #
-# GROUP says for what: build, test, demo, trace, lint, sanitize, valgrind. When
-# nothing is missing this takes a few milliseconds and prints nothing.
+# GROUP says for what: build, test, demo, trace, watch, grade, lint, sanitize,
+# valgrind. When nothing is missing this takes a few milliseconds and prints
+# nothing.
 #
 # Tried on Debian 12. The names for the other systems are from their package
 # lists and have not been tried by installing them; dnf and apk are asked for
@@ -113,6 +114,14 @@ look_for() {
         trace)
             [ "$(uname)" != Linux ] || has strace ||
                 need strace strace strace strace - 'shows system calls'
+            ;;
+        watch)
+            has inotifywait || has fswatch ||
+                need inotify-tools inotify-tools inotify-tools \
+                    inotify-tools fswatch 'tells when a file is saved'
+            ;;
+        grade)
+            has jq || need jq jq jq jq jq 'writes JSON'
             ;;
         lint)
             has clang || need clang clang clang clang llvm 'a second compiler'
