@@ -25,6 +25,7 @@ make valgrind       run all tests under valgrind
 make mistakes       prove that the tests catch each classic mistake
 make exercises      the exercises, done and to do
 make watch          judge the first one to do, and again at every save
+make grade          points for each exercise, for a teacher (tests/README.md)
 make prove          prove that starters fail, solutions pass, and wrong answers
                     are refused (NAME=04-2: those of one exercise)
 make clean          remove what was built
@@ -213,6 +214,11 @@ $(exercises:%=solution-%): solution-%:
 $(exercises:%=reset-%): reset-%:
 	@$(tools)/exercises.sh reset $*
 
+# Grades all exercises, or those that are named: make grade EXERCISES='01-1 04-2'
+grade:
+	@$(tools)/setup.sh build test grade
+	@$(tools)/grade.sh $(or $(EXERCISES),$(exercises))
+
 # make prove does for the exercises what make mistakes does for the lessons.
 prove:
 	@$(tools)/setup.sh build test sanitize
@@ -308,7 +314,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test exercises watch prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
+.PHONY: help demo test exercises watch grade prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
     $(foreach command,demo test diff trace programs sanitized mistakes,\
         $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
     $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))

@@ -6,6 +6,8 @@
 #     exercises.sh judge NN-K       one of them: what passes, and a report on the
 #                                   first test that fails (ONLY=name: that test)
 #     exercises.sh results NN-K F   the same, as files in the folder F
+#     exercises.sh report LOG NAME  the report of one test in such a file
+#     exercises.sh tests NN-K       the names of its tests
 #     exercises.sh first [NN-K]     the first exercise (behind NN-K) to do
 #     exercises.sh hint NN-K        the first hint; called again, the next one
 #     exercises.sh solution NN-K    the difference between the learner's and ours
@@ -91,10 +93,12 @@ tests_in() {
     sed -nE 's/^TEST\([a-z]+, ([a-z0-9_]+).*/\1/p' "tests/exercises/$1.c"
 }
 
-# run RESULTS NETWORK SEEDS ID PROGRAM: runs the tests of exercise ID.
+# run RESULTS NETWORK SEEDS ID PROGRAM: runs the tests of exercise ID. UNDER is a
+# command to run the program under.
 run() {
-    local into=$1/$2
-    export HOSTILE_SEEDS=$3 SERVER=$5 CLIENT=$5 AGAIN="make exercise-$4"
+    local into=$1/$2 program=${UNDER:+$UNDER }$5
+    export HOSTILE_SEEDS=$3 SERVER=$program CLIENT=$program
+    export AGAIN="make exercise-$4"
     # shellcheck disable=SC2016 # the inner shell's $$ and $@
     sh -c 'echo $$ >"$0" && exec "$@"' "$into.pid" \
         "$top/build/tests/exercise-$4" "-j$jobs" --tap="$into.tap" \
@@ -536,7 +540,8 @@ prove() {
 case ${1:-} in
     board | prove | check) "$1" ;;
     judge | hint | solution | reset) "$1" "$2" ;;
-    results) results "$2" "$3" ;;
+    results | report) "$1" "$2" "$3" ;;
+    tests) tests_in "$2" ;;
     first) first "${2:-}" ;;
     judge-quietly) judge_quietly "$2" ;;
     prove-one) prove_one "$2" ;;
