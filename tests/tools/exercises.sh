@@ -76,11 +76,16 @@ lesson_of() {
     echo "${1%%-*}"-*
 }
 
+# The files of an exercise that a learner may see: theirs, and our answer, which
+# a teacher may have taken away.
+files_of() {
+    find "$(lesson_of "$1")/exercises" "$(lesson_of "$1")/solutions" \
+        -name "${1#*-}-*.c" 2>/dev/null
+}
+
 # 04-2 -> 2-varint
 name_of() {
-    local file
-    file=$(cd "$top" && echo "$(lesson_of "$1")"/solutions/"${1#*-}"-*.c)
-    basename "$file" .c
+    basename "$(cd "$top" && files_of "$1" | head -n 1)" .c
 }
 
 # 04-2 -> 04-framing/exercises/2-varint.c, where the learner works
@@ -216,8 +221,8 @@ show() {
 
 # The title stands in the first comment of the file: "Exercise 04-2: Varints."
 title_of() {
-    sed -nE "s/^ \* Exercise $1: (.*)\.\$/\1/p" \
-        "$(lesson_of "$1")/solutions/$(name_of "$1").c" | head -n 1
+    files_of "$1" | xargs sed -nE "s/^ \* Exercise $1: (.*)\.\$/\1/p" |
+        head -n 1
 }
 
 results() {
@@ -305,10 +310,18 @@ hint() {
     [ "$number" = 2 ] || echo "make hint-$id again: the next hint"
 }
 
+has_solution() {
+    [ -f "$1" ] || {
+        echo "$1 is not in this copy of the course." >&2
+        return 1
+    }
+}
+
 solution() {
     local id=$1 mine ours said
     mine=$(file_of "$id")
     ours=$(lesson_of "$id")/solutions/$(name_of "$id").c
+    has_solution "$ours" || return
     if ! judge "$id" >/dev/null && [ -z "${SURE:-}" ]; then
         if [ -t 0 ]; then
             read -rp "Yours does not pass yet. Show ours? [y/N] " said
@@ -333,8 +346,9 @@ solution() {
     return 0
 }
 
-# starter ID FILE: writes the starter.
+# starter ID FILE: writes the starter, which is made out of the solution.
 starter() {
+    has_solution "$(lesson_of "$1")/solutions/$(name_of "$1").c" || return
     patch -s -o "$2" "$(lesson_of "$1")/solutions/$(name_of "$1").c" \
         "tests/exercises/$1/starter.patch"
 }
