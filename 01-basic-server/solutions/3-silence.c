@@ -1,0 +1,226 @@
+/*
+ * Exercise 01-3: Close a client that is silent for too long.
+ *
+ * This server serves one client at a time. Whoever connects and says nothing
+ * keeps everybody else out. Change it so that `-i SECONDS` is a limit for each
+ * wait:
+ *
+ *     - a client of which no byte has come for SECONDS is closed,
+ *     - a client that has taken none of its echo for SECONDS is closed,
+ *
+ * and the next one gets its turn. Every byte that comes, and every byte that
+ * the kernel takes, begins the time anew: who sends one byte every now and
+ * then, sooner than SECONDS, is kept for as long as it likes.
+ *
+ * Beware of the interrupted wait. A signal ends poll, recv and send with EINTR.
+ * Who then waits again for the whole time may wait for ever, if a signal comes
+ * every second; a timer is enough. This server gets SIGUSR1 whenever somebody
+ * wants to know how many clients there were. What has to last is not a
+ * duration but a deadline, a moment on a clock that nobody sets:
+ * CLOCK_MONOTONIC. Wait for what is left until then.
+ *
+ * Try it:   make exercises && exercises/3-silence -p 7777 -i 5
+ * Judge it: make exercise-01-3   (in the course's top folder)
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECONDS_MAX 1e6 /* in milliseconds still an int */
+
+/* ------------------------------------------------- how many clients, so far */
+
+static volatile sig_atomic_t clients;
+
+/* SIGUSR1: says how many clients there were. printf is not allowed in a
+ * handler, write is. */
+static void tell_clients(int number)
+{
+    (void)number;
+    int saved = errno;
+    char line[] = "clients: ......\n";
+    int left = clients;
+    for (size_t i = sizeof line - 3; line[i] == '.'; i--) {
+        line[i] = (char)('0' + left % 10);
+        left /= 10;
+    }
+    ssize_t written = write(STDERR_FILENO, line, sizeof line - 1);
+    (void)written;
+    errno = saved;
+}
+
+/* Without SA_RESTART: the call that the signal came into ends with EINTR. */
+static int expect_signals(void)
+{
+    struct sigaction action = {.sa_handler = tell_clients};
+    sigemptyset(&action.sa_mask);
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+        return -1;
+    return sigaction(SIGUSR1, &action, NULL);
+}
+
+/* --------------------------------------------------------- the conversation */
+
+/* Seconds since some moment in the past. */
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/*
+ * Waits until `events` (POLLIN, POLLOUT) come true for the client, but only
+ * until `deadline`. Returns 0, or -1 when the deadline has passed.
+ *
+ * poll is asked even when it is late already: this process may have been kept
+ * from running while the client's byte came.
+ */
+static int wait_until(int client, short events, double deadline)
+{
+    for (;;) {
+        struct pollfd watched = {.fd = client, .events = events};
+        double left = deadline - now();
+        /* One millisecond more than what is cut off: never too early. */
+        int ready = poll(&watched, 1, left > 0 ? (int)(left * 1000) + 1 : 0);
+        if (ready > 0)
+            return 0;
+        if (ready == 0 && left <= 0)
+            return -1;
+    }
+}
+
+/*
+ * Sends all bytes; each wait for room lasts at most `seconds`. Returns 0, or -1
+ * when the client takes nothing more or is gone.
+ *
+ * The client's socket does not block: send takes what there is room for, and
+ * otherwise fails with EAGAIN, now and then even after poll has said "ready".
+ * That is no progress, and so the deadline stays.
+ */
+static int send_all(int client, const char *bytes, size_t length,
+                    double seconds)
+{
+    double deadline = now() + seconds;
+    while (length > 0) {
+        ssize_t sent = send(client, bytes, length, 0);
+        if (sent >= 0) {
+            bytes += sent;
+            length -= (size_t)sent;
+            deadline = now() + seconds;
+        } else if (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK) {
+            return -1;
+        } else if (wait_until(client, POLLOUT, deadline) == -1) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Sends back what the client sends, until it ends its side, is gone, or lets
+ * `seconds` pass. */
+static void echo(int client, double seconds)
+{
+    char piece[16384];
+    double deadline = now() + seconds;
+    for (;;) {
+        ssize_t length = recv(client, piece, sizeof piece, 0);
+        if (length > 0) {
+            if (send_all(client, piece, (size_t)length, seconds) == -1)
+                return;
+            deadline = now() + seconds;
+        } else if (length == 0 || (errno != EINTR && errno != EAGAIN &&
+                                   errno != EWOULDBLOCK)) {
+            return;
+        } else if (wait_until(client, POLLIN, deadline) == -1) {
+            return;
+        }
+    }
+}
+
+/* --------------------------------------------------------------- the server */
+
+/* Listens on 127.0.0.1 and says where. Returns the listener, or -1 with errno
+ * set. */
+static int listen_on(unsigned port)
+{
+    struct sockaddr_in where = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof where;
+    int yes = 1;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (listener == -1)
+        return -1;
+    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+        bind(listener, (struct sockaddr *)&where, size) == 0 &&
+        listen(listener, SOMAXCONN) == 0 &&
+        getsockname(listener, (struct sockaddr *)&where, &size) == 0 &&
+        printf("listening on 127.0.0.1:%u\n", ntohs(where.sin_port)) > 0 &&
+        fflush(stdout) == 0)
+        return listener;
+    int saved = errno;
+    close(listener);
+    errno = saved;
+    return -1;
+}
+
+/* Reads a decimal number of seconds above 0, "5" or "0.2". Returns -1 when the
+ * text is none. strtod alone would take "inf", "nan", "0x10" and " 1" too. */
+static double parse_seconds(const char *text)
+{
+    size_t allowed = strspn(text, "0123456789.");
+    if (allowed == 0 || text[allowed] != '\0')
+        return -1;
+    char *end;
+    double seconds = strtod(text, &end);
+    if (end == text || *end != '\0' || seconds <= 0)
+        return -1;
+    return seconds < SECONDS_MAX ? seconds : SECONDS_MAX;
+}
+
+int main(int argc, char *argv[])
+{
+    unsigned long port = 7777;
+    double seconds = 30;
+    int option;
+    while ((option = getopt(argc, argv, "i:p:")) != -1) {
+        if (option == 'i')
+            seconds = parse_seconds(optarg);
+        else if (option == 'p')
+            port = strtoul(optarg, NULL, 10);
+        if (option == '?' || seconds < 0 || port > 65535) {
+            fprintf(stderr, "usage: 3-silence [-i SECONDS] [-p PORT]\n");
+            return 2;
+        }
+    }
+    if (expect_signals() == -1) {
+        perror("3-silence: signals");
+        return 1;
+    }
+    int listener = listen_on((unsigned)port);
+    if (listener == -1) {
+        perror("3-silence: listen");
+        return 1;
+    }
+    for (;;) {
+        int client = accept(listener, NULL, NULL);
+        if (client == -1)
+            continue; /* EINTR, ECONNABORTED: the next one, please */
+        clients = clients < 999999 ? clients + 1 : 0;
+        if (fcntl(client, F_SETFL, O_NONBLOCK) == 0)
+            echo(client, seconds);
+        close(client);
+    }
+}
