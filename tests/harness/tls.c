@@ -121,23 +121,21 @@ SSL *new_session(bool as_server, const struct tls_options *options)
     return session;
 }
 
-static struct wrapping *begin_with(int descriptor, bool as_server,
-                                   const struct tls_options *options)
+static struct wrapping *begin_with(int descriptor, SSL *session, bool may_fail)
 {
     struct wrapping *wrapping = keep(sizeof *wrapping);
-    *wrapping = (struct wrapping){.session = new_session(as_server, options),
-                                  .as_server = as_server,
-                                  .may_fail = options != NULL &&
-                                              options->may_fail,
+    *wrapping = (struct wrapping){.session = session,
+                                  .as_server = SSL_is_server(session),
+                                  .may_fail = may_fail,
                                   .over = TAKEN_NOTHING};
-    if (SSL_set_fd(wrapping->session, descriptor) != 1)
+    if (SSL_set_fd(session, descriptor) != 1)
         give_up("SSL_set_fd");
     return wrapping;
 }
 
 static struct wrapping *tls_begin(int descriptor, bool as_server)
 {
-    return begin_with(descriptor, as_server, NULL);
+    return begin_with(descriptor, new_session(as_server, NULL), false);
 }
 
 static void tls_forget(struct wrapping *wrapping)
@@ -383,13 +381,19 @@ struct peer *connect_plainly(struct program *server)
     return connect_with(server, &(struct connect_options){.plain = true});
 }
 
+void begin_session(struct peer *peer, SSL *session, bool may_fail)
+{
+    struct wrapping *wrapping = begin_with(descriptor_of(peer), session,
+                                           may_fail);
+    wrap_up(peer, wrapping);
+    tls_work(wrapping);
+}
+
 void begin_tls(struct peer *peer, bool as_server,
                const struct tls_options *options)
 {
-    struct wrapping *wrapping = begin_with(descriptor_of(peer), as_server,
-                                           options);
-    wrap_up(peer, wrapping);
-    tls_work(wrapping);
+    begin_session(peer, new_session(as_server, options),
+                  options != NULL && options->may_fail);
 }
 
 bool handshake_within(struct peer *peer, double seconds)

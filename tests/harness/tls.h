@@ -36,6 +36,10 @@ struct peer *connect_plainly(struct program *server);
 void begin_tls(struct peer *peer, bool as_server,
                const struct tls_options *options);
 
+/* The same with a session that the test has made, of new_session() or a context
+ * of its own, and that knows which side it is; the connection takes it over. */
+void begin_session(struct peer *peer, SSL *session, bool may_fail);
+
 /* Works on the handshake for at most so long; true when it is done. */
 bool handshake_within(struct peer *peer, double seconds);
 

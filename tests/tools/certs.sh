@@ -3,7 +3,7 @@
 # certs.sh FOLDER - makes the certificates that lesson 07's tests need, the good
 # ones with 07-tls/certs.sh and beside them every kind of bad one.
 #
-# All certificates but stranger.pem's are for the key server.key, so that
+# All certificates of servers but next.pem are for the key server.key, so that
 # nothing is wrong with them but the one thing that their name says:
 #
 #     ca.pem server.pem server.key   good
@@ -22,6 +22,9 @@
 #                        name, and the same name of its key
 #     by-a-leaf.pem      signed by server.pem, which is no CA
 #     stranger-ca.pem    the CA of stranger.pem
+#     next.pem next.key  good too: what a server changes to
+#     clients-ca.pem clients-ca.key
+#                        a CA for clients, with its key: the tests sign with it
 #     other.key          belongs to no certificate here
 #     open-to-group.key open-to-others.key open-to-all.key
 #                        server.key with the modes 0640, 0604 and 0644
@@ -153,6 +156,11 @@ cat second-ca.pem >>chain.pem
 
 sign server.csr by-a-leaf.pem server.pem server.key leaf
 cat server.pem >>by-a-leaf.pem
+
+make_key next.key
+request next.key next.csr "the next server of the tests"
+sign next.csr next.pem ca.pem ca.key leaf
+authority clients-ca.key clients-ca.pem "A CA for clients"
 
 make_key other.key
 for mode in 640:open-to-group 604:open-to-others 644:open-to-all \
