@@ -192,7 +192,9 @@ TEST(server, closes_a_client_that_does_not_read,
         server, &(struct connect_options){.receive_buffer = 4096,
                                           .send_buffer = 65536});
     size_t length = 24 << 20;
-    send_until_full(deaf, pattern(length, 3), length, 0.1);
+    /* It goes on until the server closes, or takes nothing more for so long
+     * that it must be waiting to send. */
+    send_until_full(deaf, pattern(length, 3), length, 2);
     struct peer *next = connect_to(server);
     send_text(next, "next");
     expect_text(next, "next");
