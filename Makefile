@@ -264,7 +264,8 @@ sanitize:
 	    PROGRAMS=build/sanitize PATIENCE=$(or $(PATIENCE),15) \
 	    $(tools)/run.sh $(numbers)
 
-# Takes minutes. A small freelist for the same reason as above.
+# Takes minutes. A small freelist for the same reason as above; without the tests
+# that are slow already.
 VALGRIND = valgrind -q --leak-check=full --freelist-vol=100000 \
            --error-exitcode=99
 
@@ -272,7 +273,7 @@ valgrind:
 	@$(tools)/setup.sh build test valgrind
 	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
 	    build/tests/hostile.so $(numbers:%=programs-%)
-	@UNDER='$(VALGRIND)' \
+	@UNDER='$(VALGRIND)' LEAVE_OUT_SLOW=1 \
 	    CALM=1 JOBS=2 PATIENCE=$(or $(PATIENCE),30) \
 	    $(tools)/run.sh $(numbers)
 

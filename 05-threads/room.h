@@ -44,6 +44,10 @@ struct room {
 /* Makes an empty room. */
 void room_open(struct room *room, tell_function *tell);
 
+/* Gives back what the room needed to know who is in, and tells nobody: the
+ * server ends. The members stay their owners'. */
+void room_close(struct room *room);
+
 /*
  * Does what somebody asks, in the room or not yet, and tells everybody whom it
  * concerns; who asked gets exactly one answer. message_check_request() must

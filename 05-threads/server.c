@@ -737,6 +737,7 @@ int main(int argc, char *argv[])
         status = 0;
     close(server.listener);
     stop(&server);
+    room_close(&room);
     return status;
 
 usage:

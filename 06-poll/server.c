@@ -550,6 +550,7 @@ int main(int argc, char *argv[])
         status = 0;
 
     close(server.listener);
+    room_close(&server.room);
     for (size_t i = 0; i < server.count; i++)
         free_client(server.clients[i]);
     free(server.clients);

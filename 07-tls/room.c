@@ -157,3 +157,11 @@ void room_leave(struct room *room, struct member *member)
     struct message left = about(member, MESSAGE_LEFT);
     tell_all_but(room, NULL, &left);
 }
+
+void room_close(struct room *room)
+{
+    /* Each name takes a little memory of tsearch's. */
+    for (; room->members != NULL; room->members = room->members->next)
+        tdelete(room->members, &room->names, compare_names);
+    room->count = 0;
+}
