@@ -429,7 +429,10 @@ _Noreturn void fail_difference(const char *what, const void *expected,
                                size_t expected_length, const void *came,
                                size_t came_length, enum ending ending)
 {
-    struct bytes report = {0};
+    struct bytes report = {0}, copy = {0};
+    /* While begin_report waits, more may come, and what came may be moved. */
+    append_bytes(&copy, came, came_length);
+    came = copy.data;
     begin_report(&report);
     append_comparison(&report, what, expected, expected_length, came,
                       came_length, ending);
