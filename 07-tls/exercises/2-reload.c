@@ -11,7 +11,8 @@
  *     - when something is wrong with the files (one cannot be read, they do not
  *       belong together, others may read the key) a line on standard error says
  *       so, and the server goes on with what it had,
- *     - it reads them at once, also when no client comes and none speaks.
+ *     - it reads them at once, also when no client comes and none speaks,
+ *     - and nothing of the old ones stays when nobody uses it any more.
  *
  * Beware of half a change. Whoever gives the new certificate to the context
  * that is in use, and then finds that the key does not belong to it, has lost

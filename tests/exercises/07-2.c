@@ -325,3 +325,39 @@ TEST(server, many_signals_while_clients_come,
     wait_until_shown(server, "next.pem");
     expect_echo(there);
 }
+
+TEST(server, nothing_of_the_old_ones_stays,
+     .promise = "And nothing of the old ones stays when nobody uses it any "
+                "more.",
+     .cause = "For fear of those who use it, the old context is never freed. "
+              "SSL_CTX_free takes away one user; the sessions of those who "
+              "are there are users of their own. Or a file is not closed.",
+     .read = READ, .patient = true)
+{
+    enum { ROUNDS = 40, RELOADS = 10 };
+    struct program *server = start();
+    struct peer *there = come(server);
+    struct holdings before = {0}, held = {0};
+    size_t first = 0, without = 0;
+    int round = 0;
+    for (; round < ROUNDS && without < 2; round++) {
+        for (int i = 0; i < RELOADS; i++) {
+            signal_program(server, SIGHUP);
+            close_peer(come(server));
+        }
+        held = holdings_of(server);
+        if (round == 0) {
+            first = held.memory;
+        } else {
+            bool grew = held.memory >= before.memory + 65536;
+            without = grew ? 0 : without + 1;
+        }
+        before = held;
+    }
+    if (without < 2)
+        fail_test("Expected: the server's memory does not grow with each "
+                  "SIGHUP.\n"
+                  "It holds %zu KiB after %d of them, and %zu KiB after %d.",
+                  first >> 10, RELOADS, held.memory >> 10, round * RELOADS);
+    expect_echo(there);
+}
