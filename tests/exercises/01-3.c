@@ -56,6 +56,7 @@ TEST(server, closes_a_client_that_falls_silent,
      .read = READ, .patient = true)
 {
     struct program *server = start_server("-i", "0.2", NULL);
+    size_t before = holdings_of(server).descriptors;
     struct peer *silent = connect_to(server);
     send_text(silent, "hello");
     expect_text(silent, "hello");
@@ -65,6 +66,15 @@ TEST(server, closes_a_client_that_falls_silent,
     expect_text(next, "next");
     half_close(next);
     expect_end_of_file(next);
+
+    double until = now() + patience();
+    while (holdings_of(server).descriptors > before) {
+        if (now() >= until)
+            fail_test("Expected: after its clients have gone the server has "
+                      "%zu open descriptors, as before.\nIt has %zu.",
+                      before, holdings_of(server).descriptors);
+        let_pass(0.01);
+    }
 }
 
 TEST(server, serves_as_before,
