@@ -1,7 +1,7 @@
 /*
  * Exercise 03-2: Cut a text.
  *
- * A column of a data base, a field of a message, a line of a display: places
+ * A column of a database, a field of a message, a line of a display: places
  * for a text have a size in bytes. This program prints the beginning of its
  * standard input, at most N bytes, and cuts no character in two:
  *
