@@ -95,9 +95,9 @@ static const char *take_line(const char *text, char line[64])
 enum {
     BEFORE = 1000, /* moves, so that a history takes its time */
     MOVERS = 4,    /* clients that move money between 1 and 2, */
-    ROUNDS = 40,   /* so often, */
-    AT_ONCE = 5,   /* and so many times at once */
-    HISTORIES = 80,
+    ROUNDS = 8,    /* so often, */
+    AT_ONCE = 50,  /* and so many times at once, */
+    BACKLOG = 5,   /* while one waits for so many histories */
     MOVES = BEFORE + MOVERS * ROUNDS * AT_ONCE
 };
 
@@ -118,16 +118,23 @@ static struct day busy_day(void)
               repeat(text_of("%s%s", there, back), BEFORE / 2));
     hear(&movers[MOVERS], BEFORE);
 
-    note("One client asks for %d histories.", HISTORIES);
-    send_text(reader.peer, repeat("history 1\n", HISTORIES));
+    note("One client asks for histories, %d move money at the same time.",
+         MOVERS);
+    size_t asked = 0;
     for (int round = 1; round <= ROUNDS; round++) {
+        /* All threads find something to do at the same moment. */
+        stop_program(server);
+        hear_now(&reader);
+        size_t due = reader.answers + BACKLOG - asked;
+        send_text(reader.peer, repeat("history 1\n", due));
+        asked += due;
         for (int i = 0; i < MOVERS; i++)
             send_text(movers[i].peer, repeat(i % 2 ? back : there, AT_ONCE));
+        continue_program(server);
         for (int i = 0; i < MOVERS; i++)
             hear(&movers[i], (size_t)(round * AT_ONCE));
-        hear_now(&reader);
     }
-    hear(&reader, HISTORIES);
+    hear(&reader, asked);
     struct day day = {.histories = text_for(&reader)};
     for (int i = 0; i <= MOVERS; i++)
         day.moves[i] = text_for(&movers[i]);
