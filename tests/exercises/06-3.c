@@ -1,7 +1,9 @@
 /*
  * 06-3.c - judges exercise 06-3: a server that stops reading.
  */
-#include "harness.h"
+#include "guests.h"
+
+#include <sys/socket.h>
 
 #define READ "06-poll/README.md, \"The code in reading order\""
 
@@ -105,7 +107,7 @@ TEST(server, serves_all_others_meanwhile,
      .promise = "All others are served meanwhile.",
      .cause = "The server waits for the one that does not read: in a loop that "
               "sends until there is less, or with a flag that is one for all.",
-     .read = READ)
+     .read = READ, .patient = true)
 {
     struct program *server = start_server(NULL);
     struct peer *other = connect_to(server);
@@ -123,9 +125,9 @@ TEST(server, serves_all_others_meanwhile,
 TEST(server, serves_to_the_end_who_has_ended,
      .promise = "A client that ends its side gets all that it has sent too, in "
                 "order.",
-     .cause = "When recv returns 0, the connection is closed though something "
-              "waits to be sent. Or a client is read from no more after it was "
-              "stopped, so that its end is never found.",
+     .cause = "A client that was stopped is not read from again, so that its "
+              "end is never found. Or something of what it sent is lost when "
+              "it is stopped.",
      .read = READ, .patient = true)
 {
     struct program *server = start_server(NULL);
@@ -140,6 +142,53 @@ TEST(server, serves_to_the_end_who_has_ended,
     expect_end_of_file(flood.client);
 }
 
+/* Sends until the kernels take no more and a little, less than 64 KiB, waits in
+ * the server. Returns how many bytes that are. */
+static size_t send_a_little_too_much(struct peer *client,
+                                     const unsigned char *bytes)
+{
+    enum { LITTLE = 32768 };
+    struct channel *channel = channel_over(client);
+    size_t sent = 0;
+    while (sent + LITTLE <= FLOOD) {
+        ssize_t length = send(descriptor_of(client), bytes + sent, LITTLE, 0);
+        if (length <= 0)
+            return sent;
+        sent += (size_t)length;
+        double until = now() + 0.3;
+        while (bytes_under_way(channel) + bytes_waiting(client) < sent) {
+            if (now() > until)
+                return sent;
+            let_pass(0.0005);
+        }
+    }
+    return sent;
+}
+
+TEST(server, sends_the_rest_to_who_has_ended,
+     .promise = "A client that ends its side gets all that it has sent too, in "
+                "order.",
+     .cause = "When recv returns 0, the connection is closed, though something "
+              "still waits to be sent.",
+     .read = READ, .patient = true)
+{
+#ifndef __linux__
+    skip_test("what waits in the kernel can be seen on Linux alone");
+#endif
+    struct program *server = start_server(NULL);
+    struct connect_options small = {.receive_buffer = 65536};
+    struct peer *client = connect_with(server, &small);
+    const unsigned char *bytes = pattern(FLOOD, 3);
+    size_t sent = send_a_little_too_much(client, bytes);
+    note("client 1 sent %zu bytes, reading nothing: as many as the kernels "
+         "take, and less than 64 KiB more",
+         sent);
+    half_close(client);
+    expect_idle(server, "while the rest waits");
+    expect_bytes(client, bytes, sent);
+    expect_end_of_file(client);
+}
+
 TEST(server, notices_who_breaks_off,
      .promise = "A client that breaks off while it is not read from is gone at "
                 "once.",
@@ -147,7 +196,7 @@ TEST(server, notices_who_breaks_off,
               "left out of the list: then nobody hears that it has gone. "
               "POLLERR and POLLHUP come unasked, for descriptors that are in "
               "the list, and recv or send tells what they mean.",
-     .read = READ)
+     .read = READ, .patient = true)
 {
     struct program *server = start_server(NULL);
     struct peer *other = connect_to(server);
