@@ -30,7 +30,7 @@
  * Try it (certs.sh -k keeps the CA's key, for ada's certificate):
  *
  *     ./certs.sh -k; make exercises && exercises/1-mutual -C certs/ca.pem
- *     cd certs
+ *     cd certs     (in another terminal)
  *     openssl req -new -newkey rsa -nodes -subj /CN=ada -keyout ada.key >csr
  *     openssl x509 -req -in csr -CA ca.pem -CAkey ca.key >ada.pem
  *     openssl s_client -connect localhost:7777 -cert ada.pem -key ada.key

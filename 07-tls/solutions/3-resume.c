@@ -28,7 +28,7 @@
  * And beware of the end: OpenSSL spoils the session of a connection that is
  * freed without SSL_shutdown, as if somebody had cut it off.
  *
- * Try it:   ./certs.sh; make && make exercises && ./server &
+ * Try it:   ./certs.sh; make; make exercises; ./server &
  *           exercises/3-resume localhost 7777
  * Judge it: make exercise-07-3   (in the course's top folder)
  */
@@ -143,8 +143,9 @@ static void say_goodbye(SSL *session, double deadline)
     while ((result = SSL_shutdown(session)) < 0)
         if (!again(session, result, deadline))
             return;
-    while ((result = SSL_read(session, rest, sizeof rest)) > 0 ||
-           again(session, result, deadline))
+    while ((result = SSL_read(session, rest, sizeof rest)) > 0
+               ? now() < deadline
+               : again(session, result, deadline))
         continue;
 }
 
