@@ -99,7 +99,7 @@ tests_in() {
 }
 
 # run RESULTS NETWORK SEEDS ID PROGRAM: runs the tests of exercise ID. UNDER is a
-# command to run the program under.
+# command to run the program under, FILTER a pattern for the names of tests.
 run() {
     local into=$1/$2 program=${UNDER:+$UNDER }$5
     export HOSTILE_SEEDS=$3 SERVER=$program CLIENT=$program
@@ -107,7 +107,7 @@ run() {
     # shellcheck disable=SC2016 # the inner shell's $$ and $@
     sh -c 'echo $$ >"$0" && exec "$@"' "$into.pid" \
         "$top/build/tests/exercise-$4" "-j$jobs" --tap="$into.tap" \
-        --filter "*/${ONLY:-*}" </dev/null >"$into.log" 2>&1
+        --filter "*/${FILTER:-${ONLY:-*}}" </dev/null >"$into.log" 2>&1
     echo $? >"$into.status"
 }
 
@@ -427,14 +427,14 @@ prove_starter() {
     local id=$1 folder=$2 into=$3 first
     copy "$id" "$folder"
     starter "$id" "$folder/exercises/$(name_of "$id").c" || { echo '!'; return; }
-    judge_in "$id" "$folder" "$into"
+    PATIENCE=3 CALM=1 judge_in "$id" "$folder" "$into"
     count_passed "$into"
     first=$(awk '/ no/ { print $1; exit }' "$into/verdict" 2>/dev/null)
     if [ "$all" = 0 ] || [ "$good" = "$all" ] || [ -s "$into/build.log" ]; then
         echo "$id: the starter does not compile, warns, or passes" >&2
         cat "$into/build.log" >&2
         echo '!'
-    elif ! report "$into/calm.log" "$first" | one_line x |
+    elif ! report "$into/calm.log" "$first" | one_line '' |
         grep -q 'To begin with'; then
         echo "$id: what the starter is told does not say: To begin with" >&2
         report "$into/calm.log" "$first" >&2
@@ -464,13 +464,17 @@ prove_solution() {
 # prove_wrong ID FOLDER RESULTS PATCH
 prove_wrong() {
     local id=$1 folder=$2 into=$3 patch=$4 name test caught calm hostile message
+    local network
     name=$(name_of "$id")
     caught=$(value 'Caught by' "$patch")
     message=$(value Message "$patch")
     copy "$id" "$folder"
     patch -s -o "$folder/exercises/$name.c" \
         "$(lesson_of "$id")/solutions/$name.c" "$patch" >&2 || { echo '!'; return; }
-    judge_in "$id" "$folder" "$into"
+    # The tests that the header names; on the hostile network where it says so.
+    test=$(tests_of "$patch" | tr -s ' ' '|')
+    case $caught in calm*) network=1 ;; *) network='' ;; esac
+    CALM=$network FILTER="@(${test%|})" PATIENCE=3 judge_in "$id" "$folder" "$into"
     if [ ! -f "$into/verdict" ]; then
         cat "$into/build.log" >&2
         echo '!'
@@ -478,16 +482,16 @@ prove_wrong() {
     fi
     for test in $(tests_of "$patch"); do
         read -r _ calm hostile < <(grep "^$test " "$into/verdict")
-        case $caught:$calm:$hostile in
+        case $caught:$calm:${hostile:-} in
             calm*:no:*) network=calm ;;
             hostile*:yes:no | hostile*:skipped:no) network=hostile ;;
             *)
-                echo "$patch: $test says $calm calm, $hostile hostile" >&2
+                echo "$patch: $test says $calm calm, ${hostile:-} hostile" >&2
                 echo '!'
                 return
                 ;;
         esac
-        report "$into/$network.log" "$test" | one_line x |
+        report "$into/$network.log" "$test" | one_line '' |
             grep -qE -- "$message" || {
             echo "$patch: the report of $test does not say: $message" >&2
             report "$into/$network.log" "$test" >&2

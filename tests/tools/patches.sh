@@ -32,9 +32,9 @@ tests_of() {
 }
 
 # one_line NAME: what the reports on standard input say, in one line; theirs are
-# broken anywhere. NAME, the folder that was judged, does not count.
+# broken anywhere. NAME, the folder that was judged, does not count ('': none).
 one_line() {
-    sed "s/^\[----\] *//; s/$1//g" | tr -s '\n ' ' '
+    sed "s/^\[----\] *//; s/${1:-^\$}//g" | tr -s '\n ' ' '
 }
 
 # verdict FAILED ALL: how often a test failed, as a word.
