@@ -42,6 +42,9 @@ cd "$top" || exit 1
 
 seeds=${HOSTILE_SEED:-1 2}
 jobs=${JOBS:-8}
+# A learner waits in front of the screen: what should come at once has 3 s.
+patience=${PATIENCE:-}
+export PATIENCE=${PATIENCE:-3}
 results=$(mktemp -d "${TMPDIR:-/tmp}/exercises.XXXXXX") || exit 2
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
@@ -111,17 +114,35 @@ run() {
     echo $? >"$into.status"
 }
 
-# verdict_of TAP NAME: yes, no, skipped, or none.
-verdict_of() {
-    local line
-    line=$(grep -E "^(not )?ok - [a-z]+::$2( |\$)" "$1" 2>/dev/null | head -n 1)
-    case $line in
-        'ok '*'# SKIP test was skipped'*) echo none ;;
-        'ok '*'# SKIP'*) echo skipped ;;
-        'ok '*) echo yes ;;
-        'not ok'*) echo no ;;
-        *) echo none ;;
-    esac
+# verdicts ID RESULTS NETWORK...: a line for each test, its name and what it said
+# on each network: yes, no, skipped, or none when it did not run.
+verdicts() {
+    local id=$1 into=$2 network taps=()
+    shift 2
+    for network; do
+        [ -f "$into/$network.tap" ] || : >"$into/$network.tap"
+        taps+=("network=$((${#taps[@]} / 2 + 1))" "$into/$network.tap")
+    done
+    tests_in "$id" | awk -v networks=$# '
+        !network { names[++count] = $1; next }
+        /^(not )?ok - / {
+            name = $0
+            sub(/^(not )?ok - [a-z]+::/, "", name)
+            sub(/ .*/, "", name)
+            said[network, name] = /^not/ ? "no" : \
+                /# SKIP test was skipped/ ? "none" : \
+                /# SKIP/ ? "skipped" : "yes"
+        }
+        END {
+            for (i = 1; i <= count; i++) {
+                line = names[i]
+                for (j = 1; j <= networks; j++) {
+                    verdict = said[j, names[i]]
+                    line = line " " (verdict == "" ? "none" : verdict)
+                }
+                print line
+            }
+        }' - "${taps[@]}"
 }
 
 # judge_in ID FOLDER RESULTS: builds exercises/K-name.c in a copy of the lesson
@@ -131,7 +152,7 @@ verdict_of() {
 # `verdict` the file does not compile. With CALM there is no hostile network,
 # and with EARLY none when the calm one has said no.
 judge_in() {
-    local id=$1 folder=$2 into=$3 name test networks calm network said
+    local id=$1 folder=$2 into=$3 name networks calm
     name=exercises/$(name_of "$id")
     mkdir -p "$into"
     rm -f "$into"/verdict
@@ -151,14 +172,10 @@ judge_in() {
     else
         wait
     fi
-    for test in $(tests_in "$id"); do
-        [ "${ONLY:-$test}" = "$test" ] || continue
-        said=$test
-        for network in $networks; do
-            said="$said $(verdict_of "$into/$network.tap" "$test")"
-        done
-        echo "$said"
-    done >"$into/verdict"
+    # shellcheck disable=SC2086 # one word a network
+    verdicts "$id" "$into" $networks |
+        if [ -n "${ONLY:-}" ]; then grep "^$ONLY "; else cat; fi \
+            >"$into/verdict"
 }
 
 # passed RESULTS: how many tests passed, and of how many. A test passes when no
@@ -206,7 +223,7 @@ show() {
     if [ -n "$first" ]; then
         echo
         report "$into/$network.log" "$first"
-        if [ "$(verdict_of "$into/$network.tap" "$first")" = none ]; then
+        if ! grep -q "::$first" "$into/$network.tap"; then
             echo "The tests broke off:"
             tail -n 20 "$into/$network.log"
         fi
@@ -259,7 +276,7 @@ bar() {
 board() {
     local id good all lesson lessons_done course_done=0 course=0 lines next=''
     lines=$(all_exercises |
-        JOBS=6 xargs -P 6 -I ID tests/tools/exercises.sh judge-quietly ID)
+        EARLY=1 JOBS=6 xargs -P 8 -I ID tests/tools/exercises.sh judge-quietly ID)
     for lesson in [0-9][0-9]-*; do
         lines_here=$(sort <<<"$lines" | grep "^${lesson%%-*}-")
         [ -n "$lines_here" ] || continue
@@ -293,7 +310,7 @@ board() {
 # The first exercise that is not done, of those behind $1.
 first() {
     all_exercises | awk -v after="${1:-}" '$1 > after' |
-        JOBS=6 xargs -P 4 -I ID tests/tools/exercises.sh judge-quietly ID |
+        EARLY=1 JOBS=6 xargs -P 4 -I ID tests/tools/exercises.sh judge-quietly ID |
         sort | awk '$2 != $3 { print $1; exit }'
 }
 
@@ -427,7 +444,7 @@ prove_starter() {
     local id=$1 folder=$2 into=$3 first
     copy "$id" "$folder"
     starter "$id" "$folder/exercises/$(name_of "$id").c" || { echo '!'; return; }
-    PATIENCE=3 CALM=1 judge_in "$id" "$folder" "$into"
+    CALM=1 judge_in "$id" "$folder" "$into"
     count_passed "$into"
     first=$(awk '/ no/ { print $1; exit }' "$into/verdict" 2>/dev/null)
     if [ "$all" = 0 ] || [ "$good" = "$all" ] || [ -s "$into/build.log" ]; then
@@ -451,7 +468,7 @@ prove_solution() {
     copy "$id" "$folder"
     cp "$(lesson_of "$id")/solutions/$name.c" "$folder/exercises/$name.c"
     [ -z "$4" ] || make -s -C "$folder" CFLAGS="$4" "exercises/$name" >&2
-    judge_in "$id" "$folder" "$into"
+    PATIENCE=${patience:-15} judge_in "$id" "$folder" "$into"
     count_passed "$into"
     if [ "$all" = 0 ] || [ "$good" != "$all" ] || [ -s "$into/build.log" ]; then
         show "$id" "$into" >&2
@@ -474,7 +491,7 @@ prove_wrong() {
     # The tests that the header names; on the hostile network where it says so.
     test=$(tests_of "$patch" | tr -s ' ' '|')
     case $caught in calm*) network=1 ;; *) network='' ;; esac
-    CALM=$network FILTER="@(${test%|})" PATIENCE=3 judge_in "$id" "$folder" "$into"
+    CALM=$network FILTER="@(${test%|})" judge_in "$id" "$folder" "$into"
     if [ ! -f "$into/verdict" ]; then
         cat "$into/build.log" >&2
         echo '!'
@@ -518,7 +535,7 @@ prove_one() {
         cells="$cells $(prove_solution "$id" "$at/solution/$lesson" \
             "$into/solution" '')"
         cells="$cells $(export ASAN_OPTIONS=quarantine_size_mb=1
-            PATIENCE=${PATIENCE:-15} prove_solution "$id" \
+            prove_solution "$id" \
                 "$at/memory/$lesson" "$into/memory" "${memory_guard//$'\n'/}")"
         case $id in
             05-*)

@@ -102,7 +102,7 @@ limited() {
     (
         cd "$course" || exit 1
         ulimit -c 0 -f "$file_kilobytes" -v "$memory_kilobytes"
-        export HOME=$work TMPDIR=$work JOBS=4
+        export HOME=$work TMPDIR=$work JOBS=4 PATIENCE=${PATIENCE:-10}
         # For the learner's program alone: the tests have to start theirs, and
         # to get a turn when it uses all there is.
         UNDER='nice -n 19'

@@ -130,7 +130,7 @@ start() {
 
 # Waits for what start has started.
 finish() {
-    wait "${running[@]}"
+    [ "${#running[@]}" = 0 ] || wait "${running[@]}"
     running=()
 }
 
@@ -202,18 +202,20 @@ start_lesson() {
             ${filter[@]+"${filter[@]}"}
 }
 
-# Two lessons at a time, the first with the last: the first ones mostly wait,
-# the last ones mostly compute.
+# In two rounds: the last lesson with the first half, then the rest. The first
+# ones mostly wait, the last ones mostly compute.
 run_lessons() {
-    local last
-    while [ $# -gt 0 ]; do
-        last=${!#}
-        start_lesson "$1"
-        [ "$1" = "$last" ] || start_lesson "$last"
-        finish
-        shift
-        [ $# = 0 ] || set -- "${@:1:$#-1}"
+    local lesson last=${!#} half=$(($# / 2))
+    start_lesson "$last"
+    for lesson in "${@:1:half}"; do
+        start_lesson "$lesson"
     done
+    finish
+    [ $# -gt $((half + 1)) ] || return
+    for lesson in "${@:half + 1:$# - half - 1}"; do
+        start_lesson "$lesson"
+    done
+    finish
 }
 
 judge_lesson() {
@@ -229,17 +231,26 @@ judge_lesson() {
     summary+=("$line")
 }
 
-hostile_check() {
+start_hostile_check() {
     start hostile '' "$top/build/tests/hostile-check" "-j$jobs"
-    finish
+}
+
+judge_hostile_check() {
     judged hostile "The hostile network's own tests"
     summary+=("hostile     $(printf %3d "$count") tests   $verdict")
 }
 
 # Each room's client with each other room's server.
-pairs() {
+start_pairs() {
+    "$top/tests/tools/interoperate.sh" >"$results/pairs" 2>&1 &
+    groups+=($!)
+    pairs=$!
+}
+
+finish_pairs() {
     local report good bad verdict='all passed'
-    report=$("$top/tests/tools/interoperate.sh")
+    wait "$pairs"
+    report=$(cat "$results/pairs")
     read -r good _ <<<"$(tail -n 1 <<<"$report")"
     bad=$(sed -n '$s/.*, \([0-9]*\) do not$/\1/p' <<<"$report")
     if [ "${bad:-1}" != 0 ]; then
@@ -308,15 +319,16 @@ lessons=()
 for suite in "$@"; do
     case $suite in
         README) start_transcripts ;;
-        hostile | pairs) ;;
+        pairs) start_pairs ;;
+        hostile) start_hostile_check ;;
         *) lessons+=("$suite") ;;
     esac
 done
-[ "${#lessons[@]}" = 0 ] || run_lessons "${lessons[@]}"
+if [ "${#lessons[@]}" -gt 0 ]; then run_lessons "${lessons[@]}"; else finish; fi
 for suite in "$@"; do
     case $suite in
-        hostile) hostile_check ;;
-        pairs) pairs ;;
+        hostile) judge_hostile_check ;;
+        pairs) finish_pairs ;;
         README) finish_transcripts ;;
         *) judge_lesson "$suite" ;;
     esac
