@@ -181,11 +181,15 @@ endef
 $(foreach exercise,$(exercises),$(eval $(call exercise_program,$(firstword \
     $(subst -, ,$(exercise))),$(exercise))))
 
+say_that_it_builds = [ -e build/tests/exercise-$(lastword $(exercises)) ] || \
+    echo 'Building the tests: half a minute, this once.'
+
 exercise_tests = $(1:%=build/tests/exercise-%) build/tests/hostile.so
 
 # What does not compile yet is said when it is judged.
 exercises:
 	@$(tools)/setup.sh build test
+	@$(say_that_it_builds)
 	@$(MAKE) -s $(parallel) $(call exercise_tests,$(exercises))
 	@for lesson in $(lessons); do \
 	    $(MAKE) -s -k $(parallel) -C $$lesson exercises >/dev/null 2>&1 & \
@@ -195,6 +199,7 @@ exercises:
 # WATCH=04-2: that one, whether it is done or not.
 watch:
 	@$(tools)/setup.sh build test watch
+	@$(say_that_it_builds)
 	@$(MAKE) -s $(parallel) $(call exercise_tests,$(exercises))
 	@$(tools)/watch.sh $(WATCH)
 
@@ -213,6 +218,9 @@ $(exercises:%=solution-%): solution-%:
 
 $(exercises:%=reset-%): reset-%:
 	@$(tools)/exercises.sh reset $*
+
+exercise-% hint-% solution-% reset-%:
+	@echo 'There is no exercise $*. There are: $(exercises)'; exit 2
 
 # Grades all exercises, or those that are named: make grade EXERCISES='01-1 04-2'
 grade:

@@ -7,17 +7,19 @@
  *
  *     - a server that waits for a client ends at once,
  *     - a server that serves a client serves it to its end first,
- *       and takes no other,
+ *       however many signals come, and takes no other,
  *
- * and in both cases closes its sockets and exits with status 0.
+ * and in both cases closes its sockets and exits with status 0. Who still waits
+ * in the queue is dropped with the listener.
  *
  * Beware of the gap. A program that looks at a flag and then calls accept has
  * a moment between the two. A signal that comes in this moment sets the flag,
  * and accept waits all the same: for ever, if no client comes. Two ways to
  * close the gap: a pipe to yourself, which the handler writes into and poll
- * watches; or pselect, which lets signals in and waits in one step.
+ * watches; or pselect, which lets signals in and waits in one step. A wait with
+ * a timeout does not close it: the program is late, and never sleeps for long.
  *
- * Try it:   make exercises && exercises/1-stop -p 7777
+ * Try it:   make exercises/1-stop && exercises/1-stop -p 7777
  * Judge it: make exercise-01-1   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

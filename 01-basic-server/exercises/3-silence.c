@@ -19,7 +19,7 @@
  * duration but a deadline, a moment on a clock that nobody sets:
  * CLOCK_MONOTONIC. Wait for what is left until then.
  *
- * Try it:   make exercises && exercises/3-silence -p 7777 -i 5
+ * Try it:   make exercises/3-silence && exercises/3-silence -p 7777 -i 5
  * Judge it: make exercise-01-3   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

@@ -25,7 +25,8 @@
  * (Such a client's address then looks like ::ffff:192.0.2.1. The tests use
  * `-a ::ffff:127.0.0.1`, which is how an IPv6 socket gets 127.0.0.1 alone.)
  *
- * Try it:   make exercises && exercises/2-both -p 7777 -a 127.0.0.1 -a ::1
+ * Try it:   make exercises/2-both
+ *           exercises/2-both -p 7777 -a 127.0.0.1 -a ::1
  * Judge it: make exercise-01-2   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

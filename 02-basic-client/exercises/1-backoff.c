@@ -24,7 +24,7 @@
  * cap first, then jitter. The other way round all late clients pause 1 s
  * exactly, and all come at once.
  *
- * Try it:   make exercises && echo 9 0.9 | exercises/1-backoff
+ * Try it:   make exercises/1-backoff && echo 9 0.9 | exercises/1-backoff
  * Judge it: make exercise-02-1   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

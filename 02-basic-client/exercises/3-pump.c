@@ -25,7 +25,7 @@
  * that has ended is always ready. (Writing to standard output may wait. Who
  * reads there decides how fast it goes.)
  *
- * Try it:   make exercises && exercises/3-pump 127.0.0.1 7777 <client.c
+ * Try it:   make exercises/3-pump && exercises/3-pump 127.0.0.1 7777 <client.c
  *           (with lesson 01's server in another terminal)
  * Judge it: make exercise-02-3   (in the course's top folder)
  */

@@ -23,7 +23,7 @@
  * tells. And what won does not block, for connect was not to wait; the
  * conversation expects a socket that does.
  *
- * Try it:   make exercises && exercises/2-race 7777 ::1 127.0.0.1
+ * Try it:   make exercises/2-race && exercises/2-race 7777 ::1 127.0.0.1
  *           (lesson 01's server in another terminal listens on 127.0.0.1)
  * Judge it: make exercise-02-2   (in the course's top folder)
  */

@@ -27,7 +27,8 @@
  * an é. A cut between them is not judged here. Look up "grapheme cluster"
  * before you promise more to a user.)
  *
- * Try it:   make exercises && printf 'caf\303\251s' | exercises/2-cut -n 4
+ * Try it:   make exercises/2-cut
+ *           printf 'caf\303\251s' | exercises/2-cut -n 4
  * Judge it: make exercise-03-2   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

@@ -40,7 +40,7 @@
  * believes it reads what is not there. And beware of char: it may be signed,
  * and then C3 is -61, which is less than 80.
  *
- * Try it:   make exercises && printf 'caf\303' | exercises/1-decode
+ * Try it:   make exercises/1-decode && printf 'caf\303' | exercises/1-decode
  * Judge it: make exercise-03-1   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

@@ -28,7 +28,8 @@
  * or between two surrogates. What has come so far must be remembered until the
  * next piece, and it is not much: struct utf16 is the place.
  *
- * Try it:   make exercises && printf '\377\376h\0i\0\n\0' | exercises/3-utf16
+ * Try it:   make exercises/3-utf16
+ *           printf '\377\376h\0i\0\n\0' | exercises/3-utf16
  *           (iconv -t UTF-16LE makes more of it)
  * Judge it: make exercise-03-3   (in the course's top folder)
  */

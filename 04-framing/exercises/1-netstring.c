@@ -27,7 +27,7 @@
  * digit without a word, and read on until they find it. The bytes here end at
  * `length`, with no '\0' behind.
  *
- * Try it:   make exercises && exercises/1-netstring -p 7777
+ * Try it:   make exercises/1-netstring && exercises/1-netstring -p 7777
  *           printf '5:hello,' | socat -t 5 - TCP:127.0.0.1:7777
  * Judge it: make exercise-04-1   (in the course's top folder)
  */

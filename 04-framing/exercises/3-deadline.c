@@ -23,7 +23,7 @@
  * that nobody sets, and what is left to wait is the difference. wait_until()
  * does just that.
  *
- * Try it:   make exercises && exercises/3-deadline -p 7777 -d 3
+ * Try it:   make exercises/3-deadline && exercises/3-deadline -p 7777 -d 3
  *           (printf '\0\0'; sleep 2; printf '\0\5'; sleep 2; printf hello) |
  *               socat -t 5 - TCP:127.0.0.1:7777
  * Judge it: make exercise-04-3   (in the course's top folder)

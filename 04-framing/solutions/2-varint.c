@@ -32,7 +32,7 @@
  * higher bits. And beware of a loop that shifts for as long as bytes ask for
  * more: a shift by the width of a type or more is undefined.
  *
- * Try it:   make exercises && exercises/2-varint -p 7777
+ * Try it:   make exercises/2-varint && exercises/2-varint -p 7777
  *           printf '\5hello' | socat -t 5 - TCP:127.0.0.1:7777 | od -An -c
  * Judge it: make exercise-04-2   (in the course's top folder)
  */

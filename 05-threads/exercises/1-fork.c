@@ -22,7 +22,8 @@
  * flag for the main loop makes a child that SIGTERM does not end. And fork
  * returns -1 when it fails: kill(-1, SIGTERM) ends all that you may end.
  *
- * Try it:   make exercises && exercises/1-fork -p 7777, then, from two other
+ * Try it:   make exercises/1-fork
+ *           exercises/1-fork -p 7777, then, from two other
  *           terminals: nc 127.0.0.1 7777, kill -SEGV one of the processes, and
  *           ps f, which shows zombies as <defunct>
  * Judge it: make exercise-05-1   (in the course's top folder)

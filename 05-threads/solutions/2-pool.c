@@ -25,7 +25,8 @@
  * others wait until one goes. That is the price of a pool whose threads block;
  * it stays in this exercise. Lesson 06 does not pay it.
  *
- * Try it:   make exercises && exercises/2-pool -p 7777 -t 2 -q 1, then nc
+ * Try it:   make exercises/2-pool
+ *           exercises/2-pool -p 7777 -t 2 -q 1, then nc
  *           127.0.0.1 7777 from three other terminals
  * Judge it: make exercise-05-2   (in the course's top folder)
  */

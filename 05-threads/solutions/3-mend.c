@@ -27,7 +27,8 @@
  *            wrong: make CFLAGS='-O1 -g -fsanitize=thread' exercises/3-mend
  *            (make clean before and after). A server that hangs already tells
  *            where: gdb -p PID, then "thread apply all backtrace"
- * Try it:    make exercises && exercises/3-mend -p 7777, then, from several
+ * Try it:    make exercises/3-mend
+ *            exercises/3-mend -p 7777, then, from several
  *            terminals: yes 'move 1 2 0' | nc 127.0.0.1 7777 >moves.log
  *            and from one: yes 'history 1' | nc 127.0.0.1 7777 >history.log
  * Judge it:  make exercise-05-3   (in the course's top folder)

@@ -27,7 +27,7 @@
  * not at all. And with EPOLLET a change is reported once: recv and send must
  * then go on until they say EAGAIN.
  *
- * Try it:   make exercises && exercises/1-epoll -p 7777
+ * Try it:   make exercises/1-epoll && exercises/1-epoll -p 7777
  *           echo 70 | socat - TCP:127.0.0.1:7777   (in another terminal)
  * Judge it: make exercise-06-1   (in the course's top folder)
  */

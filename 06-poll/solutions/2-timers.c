@@ -34,7 +34,7 @@
  * stands without looking for it, and to see that what takes its place may have
  * to go down or up.
  *
- * Try it:   make exercises
+ * Try it:   make exercises/2-timers
  *           printf 'set 7 30\nset 8 20\nuntil 25\n' | exercises/2-timers
  * Judge it: make exercise-06-2   (in the course's top folder)
  */

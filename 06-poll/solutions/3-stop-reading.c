@@ -21,7 +21,7 @@
  * when the connection breaks. And POLLIN that is asked for and not obeyed is
  * reported again at once, for ever.
  *
- * Try it:   make exercises && exercises/3-stop-reading -p 7777
+ * Try it:   make exercises/3-stop-reading && exercises/3-stop-reading -p 7777
  *           socat -u /dev/zero TCP:127.0.0.1:7777   (in another terminal: how
  *           long does it run, and what does `top` say of both?)
  * Judge it: make exercise-06-3   (in the course's top folder)

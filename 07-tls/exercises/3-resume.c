@@ -28,7 +28,7 @@
  * And beware of the end: OpenSSL spoils the session of a connection that is
  * freed without SSL_shutdown, as if somebody had cut it off.
  *
- * Try it:   ./certs.sh; make; make exercises; ./server &
+ * Try it:   ./certs.sh; make; make exercises/3-resume; ./server &
  *           exercises/3-resume localhost 7777
  * Judge it: make exercise-07-3   (in the course's top folder)
  */

@@ -29,7 +29,8 @@
  *
  * Try it (certs.sh -k keeps the CA's key, for ada's certificate):
  *
- *     ./certs.sh -k; make exercises && exercises/1-mutual -C certs/ca.pem
+ *     ./certs.sh -k; make exercises/1-mutual
+ *     exercises/1-mutual -C certs/ca.pem
  *     cd certs     (in another terminal)
  *     openssl req -new -newkey rsa -nodes -subj /CN=ada -keyout ada.key >csr
  *     openssl x509 -req -in csr -CA ca.pem -CAkey ca.key >ada.pem

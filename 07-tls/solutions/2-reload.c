@@ -19,7 +19,7 @@
  * the old one. Beware of the gap (exercise 01-1): a handler that sets a flag is
  * not enough, for the signal may come between the look at the flag and poll.
  *
- * Try it:   ./certs.sh; make exercises; exercises/2-reload &
+ * Try it:   ./certs.sh; make exercises/2-reload; exercises/2-reload &
  *           openssl s_client -connect localhost:7777 -CAfile certs/ca.pem
  *           ./certs.sh -f && kill -HUP %1    (s_client is still connected)
  * Judge it: make exercise-07-2   (in the course's top folder)

@@ -30,7 +30,12 @@ TEST(server, stops_on_sigterm_while_it_waits,
      .read = READ)
 {
     struct program *server = start_server(NULL);
+    usual_cause("Nobody has sent a signal yet. poll, accept and recv fail with "
+                "EINTR for other reasons too: ask whether it was for you, and "
+                "if not wait again.");
     serve_one(server);
+    expect_running(server);
+    usual_cause(NULL);
     signal_program(server, SIGTERM);
     expect_exit(server, 0);
 }
@@ -60,6 +65,29 @@ TEST(server, serves_its_client_to_the_end,
     size_t length = 1 << 20;
     exchange(client, pattern(length, 1), length, pattern(length, 1), length);
     expect_running(server);
+    half_close(client);
+    expect_end_of_file(client);
+    expect_exit(server, 0);
+}
+
+TEST(server, further_signals_change_nothing,
+     .promise = "A server that serves a client serves it to its end first, "
+                "however many signals come.",
+     .cause = "signal() may put the default action back when the handler is "
+              "called: glibc does so under -std=c17. The second Ctrl-C then "
+              "ends the program. sigaction does not.",
+     .read = READ)
+{
+    struct program *server = start_server(NULL);
+    struct peer *client = connect_to(server);
+    for (int i = 0; i < 2; i++) {
+        send_text(client, "again");
+        expect_text(client, "again");
+        signal_program(server, SIGTERM);
+        signal_program(server, SIGINT);
+    }
+    size_t length = 1 << 20;
+    exchange(client, pattern(length, 1), length, pattern(length, 1), length);
     half_close(client);
     expect_end_of_file(client);
     expect_exit(server, 0);

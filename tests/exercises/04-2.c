@@ -71,8 +71,12 @@ TEST(server, a_length_of_one_byte,
     struct peer *client = connect_to(start_server(NULL));
     send_bytes(client, BYTES("\5hello"));
     expect_bytes(client, BYTES("\5olleh"));
+    usual_cause("The server waits for more bytes than there are, or takes 00 "
+                "for no length. An empty payload is allowed, and behind its 00 "
+                "nothing comes.");
     send_bytes(client, BYTES("\0"));
     expect_bytes(client, BYTES("\0"));
+    usual_cause(NULL);
     talk(client, 127);
     half_close(client);
     expect_end_of_file(client);
@@ -95,7 +99,9 @@ TEST(server, lengths_of_two_and_three_bytes,
     talk(client, 16383);
     talk(client, 16384);
     talk(client, 50000);
+    usual_cause("The greatest length, 65536, is allowed.");
     talk(client, 65536);
+    usual_cause(NULL);
     talk(client, 1);
 }
 
@@ -162,7 +168,8 @@ TEST(server, too_long_is_refused_at_once,
 TEST(server, three_bytes_and_no_fourth,
      .promise = "A length has at most three bytes: a third byte says that it "
                 "is the last. The server does not wait for a fourth.",
-     .cause = "The loop goes on for as long as bytes ask for more. Five bytes "
+     .cause = "The limit is looked at only when a fourth byte has come, or the "
+              "loop goes on for as long as bytes ask for more. Five bytes "
               "overflow 32 bits, ten overflow 64, and a client that sends 80 "
               "for ever never ends its length.",
      .read = READ)

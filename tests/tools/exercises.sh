@@ -42,6 +42,12 @@ cd "$top" || exit 1
 
 seeds=${HOSTILE_SEED:-1 2}
 jobs=${JOBS:-8}
+case $seeds in
+    *[!0-9\ ]*)
+        echo "HOSTILE_SEED=$seeds: a seed is a whole number" >&2
+        exit 2
+        ;;
+esac
 # A learner waits in front of the screen: what should come at once has 3 s.
 patience=${PATIENCE:-}
 export PATIENCE=${PATIENCE:-3}
@@ -228,12 +234,21 @@ show() {
             tail -n 20 "$into/$network.log"
         fi
         echo
-        echo "${red}$good of $all.${plain} The report above is on the first" \
-            "that fails. make hint-$id gives a hint."
+        echo "${red}$good of $all.${plain} The report above is on $first." \
+            "${HINT:-make hint-$id} gives a hint."
         return 1
     fi
-    echo "${green}Done: $all of $all, on a calm and on a hostile network.${plain}" \
-        "make solution-$id shows our answer beside yours."
+    if [ "$all" = 0 ]; then
+        echo "No test of $id has that name. These are its tests:"
+        tests_in "$id" | sed 's/^/    /'
+        return 2
+    elif [ -n "${ONLY:-}${CALM:-}" ]; then
+        echo "$all of $all: what was asked for passes. make exercise-$id" \
+            "judges all, on a calm and on a hostile network."
+    else
+        echo "${green}Done: $all of $all, on a calm and on a hostile" \
+            "network.${plain} make solution-$id shows our answer beside yours."
+    fi
 }
 
 # The title stands in the first comment of the file: "Exercise 04-2: Varints."
@@ -317,6 +332,7 @@ first() {
 # ------------------------------------------------------------ hints and answers
 
 # Which hint was shown last stands in build/; it is forgotten by make clean.
+# HINT is what to do for a hint, where that is not a command of make.
 hint() {
     local id=$1 shown=$top/build/exercises/$1.hint number
     mkdir -p "${shown%/*}"
@@ -324,7 +340,11 @@ hint() {
     echo "$number" >"$shown"
     echo "${bold}Hint $number of 2 for $id, $(title_of "$id")${plain}"
     cat "tests/exercises/$id/hint-$number"
-    [ "$number" = 2 ] || echo "make hint-$id again: the next hint"
+    if [ "$number" = 2 ]; then
+        echo "That was the last one."
+    else
+        echo "${HINT:-make hint-$id} again: the next hint"
+    fi
 }
 
 has_solution() {
@@ -407,6 +427,9 @@ check() {
         done
         set -- tests/exercises/"$id"/wrong-*.patch
         [ $# -ge 2 ] || echo "$id has fewer than two wrong answers"
+        [ "$(grep -c '^TEST(' "tests/exercises/$id.c")" = \
+            "$(tests_in "$id" | grep -c '')" ] ||
+            echo "tests/exercises/$id.c: TEST( and a name belong on one line"
         for patch in tests/exercises/"$id"/wrong-*.patch; do
             [ -f "$patch" ] || continue
             patch -s --dry-run -o /dev/null \

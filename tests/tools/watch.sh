@@ -19,6 +19,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/watch.XXXXXX") || exit 1
 mkfifo "$scratch/saves" || exit 1
 exec 3<>"$scratch/saves"
 
+export HINT=h
 judging='' watching=''
 stop() {
     [ -z "$1" ] || kill -- "-$1" 2>/dev/null
@@ -59,6 +60,7 @@ saved() {
 
 start_judging() {
     stop "$judging"
+    printf '\n%s  judging %s ...\n' "$(date +%T)" "$file"
     # In colour, although it goes to a file first.
     EARLY=1 COLOUR=always tests/tools/exercises.sh judge "$id" \
         >"$scratch/verdict" 2>&1 </dev/null &
@@ -68,8 +70,13 @@ start_judging() {
 show() {
     printf '\e[2J\e[H' # an empty screen
     cat "$scratch/verdict"
+    tell_keys
+}
+
+tell_keys() {
     echo
-    echo "Watching $file and its lesson.   h: hint   n: next   q: end"
+    echo "Watching $file and its lesson." \
+        "  h: hint   n: the next one to do   q: end"
 }
 
 # How long one look takes. The bash of macOS knows whole seconds only.
@@ -78,7 +85,7 @@ moment=0.05
 
 first=${1:-}
 if [ -z "$first" ]; then
-    echo "Looking for the first exercise that is not done ..."
+    echo "Looking for the first exercise that is not done (some seconds) ..."
     first=$(tests/tools/exercises.sh first)
     [ -n "$first" ] || { echo "All exercises are done." && exit; }
 fi
@@ -94,12 +101,17 @@ while kill -0 "$watching" 2>/dev/null; do
     key=''
     read -r -s -n 1 -t "$moment" -u 4 key
     case $key in
-        h | H) echo && tests/tools/exercises.sh hint "$id" ;;
+        h | H)
+            echo
+            tests/tools/exercises.sh hint "$id"
+            tell_keys
+            ;;
         n | N)
-            echo "Looking for the next exercise that is not done ..."
+            echo "Looking for the next one behind $id that is not done ..."
             next=$(tests/tools/exercises.sh first "$id")
             if [ -z "$next" ]; then
                 echo "None behind $id is left. make exercises shows them all."
+                tell_keys
             else
                 choose "$next"
                 start_judging
