@@ -217,6 +217,7 @@ $(exercises:%=solution-%): solution-%:
 	@$(tools)/exercises.sh solution $*
 
 $(exercises:%=reset-%): reset-%:
+	@$(tools)/setup.sh test
 	@$(tools)/exercises.sh reset $*
 
 exercise-% hint-% solution-% reset-%:

@@ -96,6 +96,9 @@ look_for() {
             has_library 'criterion >= 2.4' ||
                 need libcriterion-dev 'pkgconfig(criterion)' pc:criterion \
                     criterion criterion 'runs the tests (Criterion 2.4 or newer)'
+            has patch ||
+                need patch patch patch patch - \
+                    'puts mistakes and wrong answers into copies'
             look_for demo
             has clitest ||
                 should clitest - - clitest clitest \
