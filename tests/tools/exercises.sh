@@ -60,6 +60,9 @@ stop_all() {
     local pid
     for pid in $(cat "$results"/*/*.pid 2>/dev/null) $(jobs -p); do
         kill -- "-$pid"
+        # Criterion leaves its socket behind when it is ended; another user's
+        # Criterion with the same process ID could not begin.
+        rm -f "/tmp/criterion_$pid.sock"
     done
     rm -rf "$results"
 }

@@ -67,6 +67,16 @@ end_all_of_the_learner() {
 trap 'end_all_of_the_learner; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM HUP
 
+# Sockets that ended test runs have left behind. Criterion names its socket by
+# its process ID, and cannot begin where another user's has that name.
+remove_old_sockets() {
+    local socket pid
+    for socket in /tmp/criterion_*.sock; do
+        pid=${socket#*_}
+        kill -0 "${pid%.sock}" 2>/dev/null || rm -f "$socket"
+    done
+}
+
 # The copy in which the learner's programs are built and run.
 make_copy() {
     course=$scratch/course
@@ -193,6 +203,7 @@ build_tests() {
 
 for id; do
     echo "$id ..." >&2
+    remove_old_sockets
     grade_one "$id"
 done >"$scratch/entries"
 

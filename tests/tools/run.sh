@@ -66,6 +66,8 @@ stop_all() {
     for group in ${groups[@]+"${groups[@]}"} $(cat "$results"/*.pid 2>/dev/null)
     do
         kill -- "-$group" 2>/dev/null
+        # Criterion leaves its socket behind when it is ended.
+        rm -f "/tmp/criterion_$group.sock"
     done
     rm -rf "$results"
 }
