@@ -232,7 +232,7 @@ grade:
 prove:
 	@$(tools)/setup.sh build test sanitize
 	@$(MAKE) -s $(parallel) $(call exercise_tests,$(or $(NAME),$(exercises)))
-	@$(tools)/exercises.sh prove
+	@SANITIZE='$(SANITIZE)' $(tools)/exercises.sh prove
 
 # ------------------------------------------------------- memory, under guard
 

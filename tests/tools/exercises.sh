@@ -8,6 +8,7 @@
 #     exercises.sh results NN-K F   the same, as files in the folder F
 #     exercises.sh report LOG NAME  the report of one test in such a file
 #     exercises.sh tests NN-K       the names of its tests
+#     exercises.sh file NN-K        where the learner works on it
 #     exercises.sh first [NN-K]     the first exercise (behind NN-K) to do
 #     exercises.sh hint NN-K        the first hint; called again, the next one
 #     exercises.sh solution NN-K    the difference between the learner's and ours
@@ -88,10 +89,10 @@ lesson_of() {
     echo "${1%%-*}"-*
 }
 
-# The files of an exercise that a learner may see: theirs, and our answer, which
-# a teacher may have taken away.
+# Our answer, which gives an exercise its name, unless a teacher has taken it
+# away, and the learner's files.
 files_of() {
-    find "$(lesson_of "$1")/exercises" "$(lesson_of "$1")/solutions" \
+    find "$(lesson_of "$1")/solutions" "$(lesson_of "$1")/exercises" \
         -name "${1#*-}-*.c" 2>/dev/null
 }
 
@@ -292,7 +293,8 @@ bar() {
 }
 
 board() {
-    local id good all lesson lessons_done course_done=0 course=0 lines next=''
+    local id good all lesson count lessons_done course_done=0 course=0 next=''
+    local lines lines_here
     lines=$(all_exercises |
         EARLY=1 JOBS=6 xargs -P 8 -I ID tests/tools/exercises.sh judge-quietly ID)
     for lesson in [0-9][0-9]-*; do
@@ -457,7 +459,7 @@ copy() {
     cp -p "$(lesson_of "$1")"/*.[ch] "$(lesson_of "$1")"/Makefile "$2"
 }
 
-# counts RESULTS: sets good and all.
+# count_passed RESULTS: sets good and all.
 count_passed() {
     good=0 all=0
     [ ! -f "$1/verdict" ] || read -r good all < <(passed "$1")
@@ -545,11 +547,9 @@ prove_wrong() {
     echo "${caught%% *}"
 }
 
-memory_guard='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
-    -fno-sanitize-recover=all'
-
-# One process an exercise: prints its line of the table. The thread sanitizer
-# and the hostile library do not go together; lesson 05 has threads.
+# One process an exercise: prints its line of the table. SANITIZE, from the
+# Makefile, has the flags of the address sanitizer. The thread sanitizer and the
+# hostile library do not go together; lesson 05 has threads.
 prove_one() {
     local id=$1 at=$top/build/exercises/$1 round into lesson patch wrong cells=''
     lesson=$(lesson_of "$id")
@@ -562,7 +562,7 @@ prove_one() {
             "$into/solution" '')"
         cells="$cells $(export ASAN_OPTIONS=quarantine_size_mb=1
             prove_solution "$id" \
-                "$at/memory/$lesson" "$into/memory" "${memory_guard//$'\n'/}")"
+                "$at/memory/$lesson" "$into/memory" "$SANITIZE")"
         case $id in
             05-*)
                 cells="$cells $(CALM=1 prove_solution "$id" \
@@ -582,8 +582,7 @@ prove_one() {
 }
 
 prove() {
-    local table id
-    table=$results/table
+    local table=$results/table
     { if [ -n "${NAME:-}" ]; then echo "$NAME"; else all_exercises; fi; } |
         xargs -P "${AT_ONCE:-3}" -I ID tests/tools/exercises.sh prove-one ID \
             >"$table"
@@ -603,6 +602,7 @@ case ${1:-} in
     judge | hint | solution | reset) "$1" "$2" ;;
     results | report) "$1" "$2" "$3" ;;
     tests) tests_in "$2" ;;
+    file) file_of "$2" ;;
     first) first "${2:-}" ;;
     judge-quietly) judge_quietly "$2" ;;
     prove-one) prove_one "$2" ;;

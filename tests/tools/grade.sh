@@ -25,6 +25,12 @@ file_kilobytes=65536   # the largest file
 disk_kilobytes=1048576 # what may be missing on the disk, in all
 processes=400          # processes and threads at the same time
 memory_kilobytes=4194304
+case $points$seconds in
+    *[!0-9]*)
+        echo "grade.sh: POINTS and SECONDS_EACH are whole numbers" >&2
+        exit 2
+        ;;
+esac
 learner=54321 # the user and group that runs the programs, when root grades
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/grade.XXXXXX") || exit 2
@@ -84,7 +90,7 @@ make_copy() {
     (cd "$top" && tar cf - --exclude=./.git --exclude=./build . &&
         echo ok >"$scratch/copied") | tar xf - -C "$course" || exit 2
     [ -f "$scratch/copied" ] || exit 2
-    chown -R "$learner:$learner" "$course" || exit 2
+    chown -hR "$learner:$learner" "$course" || exit 2
 }
 
 free_kilobytes() {
@@ -145,14 +151,16 @@ entry() {
             output: ($output | gsub("[\u0000-\u0008\u000b\u000c\u000e-\u001f]"; ""))}'
 }
 
-# grade_one ID: judges it and prints its tests as JSON, one a line.
+# grade_one ID: judges it and prints its tests as JSON, one a line. What stands in
+# $work is the learner's, and so is who reads it: a link there may lead anywhere.
 grade_one() {
     local id=$1 test calm hostile number=0 status network text=$scratch/text
     limited tests/tools/exercises.sh results "$id" "$work/$id"
     for test in $("$top/tests/tools/exercises.sh" tests "$id"); do
         number=$((number + 1))
         status=passed network=calm
-        read -r _ calm hostile < <(grep "^$test " "$work/$id/verdict" 2>/dev/null)
+        read -r _ calm hostile < <(as_learner \
+            grep "^$test " "$work/$id/verdict" 2>/dev/null)
         case ${calm:-none}:${hostile:-none} in
             yes:yes | yes:skipped) : >"$text" ;;
             skipped:*) status=skipped && : >"$text" ;;
@@ -164,14 +172,14 @@ grade_one() {
                 elif [ -s "$work/$id/build.log" ] &&
                     [ ! -f "$work/$id/verdict" ]; then
                     echo 'It does not compile:'
-                    cat "$work/$id/build.log"
+                    as_learner cat "$work/$id/build.log"
                 elif [ ! -f "$work/$id/verdict" ]; then
                     echo "The tests broke off. A program may have started so" \
                         "many processes that they could start none" \
                         "($processes are allowed)."
                     cat "$scratch/said"
                 else
-                    "$top/tests/tools/exercises.sh" report \
+                    as_learner "$course/tests/tools/exercises.sh" report \
                         "$work/$id/$network.log" "$test"
                 fi 2>&1 | head -c 20000 >"$text"
                 [ -s "$text" ] || echo 'The tests broke off.' >"$text"

@@ -32,7 +32,7 @@ trap 'exit 130' INT TERM HUP
 choose() {
     id=$1
     lesson=$(echo "${id%%-*}"-*)
-    file=$(echo "$lesson"/exercises/"${id#*-}"-*.c)
+    file=$(tests/tools/exercises.sh file "$id")
     stop "$watching"
     if command -v inotifywait >/dev/null; then
         inotifywait -q -m -e close_write -e moved_to --format %w%f \
