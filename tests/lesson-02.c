@@ -27,12 +27,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifdef __linux__
-#include <linux/inet_diag.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
-#endif
-
 enum { KIB = 1024, MIB = 1024 * 1024, ROUNDS = 3 };
 
 /* Where the reports send the reader. */
@@ -1248,73 +1242,6 @@ struct attempts {
     double longest_gap; /* between two looks: how precise the times are */
 };
 
-#ifdef __linux__
-
-/* One question to the kernel: which sockets of a family are in SYN_SENT? Adds
- * the local ports of those that go to `port`. (/proc/net/tcp says the same,
- * and takes twenty times as long.) */
-static size_t ask_for_pending(int family, int port, unsigned ports[],
-                              size_t count, size_t most)
-{
-    enum { SYN_SENT = 2 };
-    struct {
-        struct nlmsghdr header;
-        struct inet_diag_req_v2 question;
-    } request = {.header = {.nlmsg_len = sizeof request,
-                            .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                            .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-                 .question = {.sdiag_family = (unsigned char)family,
-                              .sdiag_protocol = IPPROTO_TCP,
-                              .idiag_states = 1 << SYN_SENT}};
-    union {
-        struct nlmsghdr header;
-        char bytes[32 * KIB];
-    } answer;
-
-    int kernel = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC,
-                        NETLINK_SOCK_DIAG);
-    if (kernel < 0 || send(kernel, &request, sizeof request, 0) < 0)
-        skip_test("attempts to connect cannot be seen here (NETLINK_SOCK_DIAG: "
-                  "%s)",
-                  strerror(errno));
-    bool more = true;
-    while (more) {
-        ssize_t length = recv(kernel, answer.bytes, sizeof answer.bytes, 0);
-        if (length < 0 && errno == EINTR)
-            continue;
-        unsigned left = length > 0 ? (unsigned)length : 0;
-        more = left > 0;
-        for (struct nlmsghdr *each = &answer.header;
-             more && NLMSG_OK(each, left); each = NLMSG_NEXT(each, left)) {
-            more = each->nlmsg_type != NLMSG_DONE;
-            if (each->nlmsg_type == NLMSG_ERROR)
-                skip_test("attempts to connect cannot be seen here "
-                          "(NETLINK_SOCK_DIAG answers with an error)");
-            const struct inet_diag_msg *found = NLMSG_DATA(each);
-            if (more && ntohs(found->id.idiag_dport) == port && count < most)
-                ports[count++] = ntohs(found->id.idiag_sport);
-        }
-    }
-    close(kernel);
-    return count;
-}
-
-#endif
-
-/* The local ports of all sockets that try to connect to `port` now. */
-static size_t pending_connects(int port, unsigned ports[], size_t most)
-{
-#ifdef __linux__
-    size_t count = ask_for_pending(AF_INET, port, ports, 0, most);
-    return ask_for_pending(AF_INET6, port, ports, count, most);
-#else
-    (void)port;
-    (void)ports;
-    (void)most;
-    skip_test("attempts to connect can be seen on Linux alone");
-#endif
-}
-
 /* Takes one look at the attempts to connect to `port` of any address. */
 static void look_at_attempts(struct attempts *attempts, int port)
 {
@@ -1356,7 +1283,7 @@ static struct attempts watch_connects(struct listener *listener,
         if (time - last > attempts.longest_gap)
             attempts.longest_gap = time - last;
         last = time;
-        wait_on(-1, 0, moment_in(0.004));
+        wait_on(-1, 0, moment_in(0.008));
     } while (!has_ended(program) && now() < until);
     look_at_attempts(&attempts, port_of_listener(listener));
     return attempts;

@@ -35,7 +35,7 @@ struct test_info {
     const char *promise; /* the sentence of the contract, word by word */
     const char *cause;   /* why a program usually breaks it */
     const char *read;    /* which heading of which README explains it */
-    bool patient;        /* it waits for time to pass: one seed only */
+    bool patient;        /* it waits for time to pass: one hostile seed */
     bool slow;           /* it takes half a second or more: see run_test() */
     const char *file;    /* where it stands; TEST fills this in */
     int line;
@@ -46,10 +46,10 @@ struct test_info {
  *
  * The suite is the program that is judged: `server` or `client`. The body runs
  * once on a calm network, or once for each seed in HOSTILE_SEEDS ("1 2 3")
- * with the hostile library loaded into every program it starts. After the
- * body, whatever it left running is ended and checked: no program may have
- * died of a signal, no sanitizer may have spoken, no server may have printed
- * more than its one line.
+ * with the hostile library loaded into every program it starts; a seed of 0 is
+ * the calm network. After the body, whatever it left running is ended and
+ * checked: no program may have died of a signal, no sanitizer may have spoken,
+ * no server may have printed more than its one line.
  */
 #define TEST(suite, name, ...)                                                 \
     static void suite##_##name##_body(void);                                   \
@@ -303,12 +303,10 @@ struct peer *accept_plainly(struct listener *listener);
 struct peer *accept_plainly_within(struct listener *listener, double seconds);
 void set_receive_buffer(struct listener *listener, int receive_buffer);
 
-/* How many attempts to connect to this listener have been seen on the wire:
- * distinct client ports in SYN_SENT (Linux: /proc/net/tcp). Watches for
- * `seconds`, or until `program` has ended, and fills in when each one began
- * (seconds after `now()` at the call; at most `most` entries). */
-size_t watch_attempts(struct listener *listener, struct program *program,
-                      double seconds, double began[], size_t most);
+/* The local ports of all sockets of this machine that try to connect to `port`
+ * at any address now (they are in SYN_SENT), in ports[]; how many, at most
+ * `most`. Skips the test where the kernel does not tell (Linux does). */
+size_t pending_connects(int port, unsigned ports[], size_t most);
 
 /* -------------------------------------------------- one end of a connection */
 

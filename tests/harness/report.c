@@ -520,12 +520,12 @@ void run_test(const char *suite, const char *name, const struct test_info *info,
     for (const char *at = seeds; *at != '\0';) {
         char *end;
         unsigned long seed = strtoul(at, &end, 10);
-        if (end == at || seed == 0 || seed > 4294967295u)
+        if (end == at || seed > 4294967295u)
             fail_test("harness: HOSTILE_SEEDS holds \"%s\"; seeds are whole "
-                      "numbers from 1, with blanks between",
+                      "numbers, with blanks between",
                       seeds);
         run_once(body, (unsigned)seed);
-        if (info->patient)
+        if (info->patient && seed != 0)
             return;
         at = end + strspn(end, " ");
     }

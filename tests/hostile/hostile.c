@@ -348,18 +348,22 @@ static struct descriptor descriptors[DESCRIPTORS];
 static atomic_bool edge_triggered[EDGE_MARKS];
 
 /* A socket has an inode number of its own, like a file, whatever descriptors
- * stand for it: a number that changes says that this is a new socket. */
+ * stand for it: a number that changes says that this is a new socket, and one
+ * that has not changed that nothing else need be asked. */
 static bool is_tcp_socket(int fd, unsigned long *inode)
 {
+    if (fd < 0 || fd >= DESCRIPTORS)
+        return false;
     int saved = errno;
     struct stat status;
     int family = 0, type = 0;
     socklen_t length = sizeof family;
-    bool tcp = fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) &&
-               getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) == 0 &&
-               (family == AF_INET || family == AF_INET6) &&
-               getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 &&
-               type == SOCK_STREAM;
+    bool tcp = fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+    if (tcp && descriptors[fd].socket != status.st_ino)
+        tcp = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) == 0 &&
+              (family == AF_INET || family == AF_INET6) &&
+              getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 &&
+              type == SOCK_STREAM;
     if (tcp)
         *inode = (unsigned long)status.st_ino;
     errno = saved;
@@ -372,7 +376,7 @@ static struct descriptor *victim(int fd)
 {
     prepare();
     unsigned long inode;
-    if (seed == 0 || fd < 0 || fd >= DESCRIPTORS || !is_tcp_socket(fd, &inode))
+    if (seed == 0 || !is_tcp_socket(fd, &inode))
         return NULL;
     if (edge_triggered[inode % EDGE_MARKS])
         return NULL;

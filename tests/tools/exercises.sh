@@ -160,27 +160,34 @@ verdicts() {
 # build.log, calm.log and hostile.log, and `verdict`: a line for each test, its
 # name and what it said on the calm and on the hostile network. Without a
 # `verdict` the file does not compile. With CALM there is no hostile network,
-# and with EARLY none when the calm one has said no.
+# and with EARLY none when the calm one has said no. With TOGETHER each test's
+# process goes through both networks, which costs half as much: there is one
+# log, both.log, and one verdict a test.
 judge_in() {
     local id=$1 folder=$2 into=$3 name networks calm
     name=exercises/$(name_of "$id")
     mkdir -p "$into"
     rm -f "$into"/verdict
     make -s -C "$folder" "$name" >"$into/build.log" 2>&1 </dev/null || return
-    networks='calm hostile'
-    run "$into" calm '' "$id" "$folder/$name" &
-    calm=$!
-    if [ -n "${CALM:-}" ]; then
-        networks=calm
-    else
-        run "$into" hostile "$seeds" "$id" "$folder/$name" &
-    fi
-    # Who waits in front of a terminal is told at once.
-    if [ -n "${EARLY:-}" ] && wait "$calm" && [ "$(cat "$into/calm.status")" != 0 ]
-    then
-        networks=calm
-    else
+    if [ -n "${TOGETHER:-}" ]; then
+        networks=both
+        run "$into" both "0 $seeds" "$id" "$folder/$name" &
         wait
+    else
+        networks=calm
+        run "$into" calm '' "$id" "$folder/$name" &
+        calm=$!
+        if [ -z "${CALM:-}" ]; then
+            networks='calm hostile'
+            run "$into" hostile "$seeds" "$id" "$folder/$name" &
+        fi
+        # Who waits in front of a terminal is told at once.
+        if [ -n "${EARLY:-}" ] && wait "$calm" &&
+            [ "$(cat "$into/calm.status")" != 0 ]; then
+            networks=calm
+        else
+            wait
+        fi
     fi
     # shellcheck disable=SC2086 # one word a network
     verdicts "$id" "$into" $networks |
@@ -275,7 +282,7 @@ judge() {
 # One process an exercise: judges it, prints a line "ID GOOD ALL".
 judge_quietly() {
     local good=0 all
-    judge_in "$1" "$top/$(lesson_of "$1")" "$results/$1"
+    TOGETHER=1 judge_in "$1" "$top/$(lesson_of "$1")" "$results/$1"
     if [ -f "$results/$1/verdict" ]; then
         read -r good all < <(passed "$results/$1")
     else
@@ -296,7 +303,7 @@ board() {
     local id good all lesson count lessons_done course_done=0 course=0 next=''
     local lines lines_here
     lines=$(all_exercises |
-        EARLY=1 JOBS=6 xargs -P 8 -I ID tests/tools/exercises.sh judge-quietly ID)
+        JOBS=6 xargs -P 8 -I ID tests/tools/exercises.sh judge-quietly ID)
     for lesson in [0-9][0-9]-*; do
         lines_here=$(sort <<<"$lines" | grep "^${lesson%%-*}-")
         [ -n "$lines_here" ] || continue
@@ -330,7 +337,7 @@ board() {
 # The first exercise that is not done, of those behind $1.
 first() {
     all_exercises | awk -v after="${1:-}" '$1 > after' |
-        EARLY=1 JOBS=6 xargs -P 4 -I ID tests/tools/exercises.sh judge-quietly ID |
+        JOBS=6 xargs -P 4 -I ID tests/tools/exercises.sh judge-quietly ID |
         sort | awk '$2 != $3 { print $1; exit }'
 }
 
