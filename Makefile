@@ -228,6 +228,11 @@ grade:
 	@$(tools)/setup.sh build test grade
 	@$(tools)/grade.sh $(or $(EXERCISES),$(exercises))
 
+# Proves that it gives what it should, to good programs and to bad ones.
+grade-check:
+	@$(tools)/setup.sh build test grade
+	@$(tools)/grade-check.sh
+
 # make prove does for the exercises what make mistakes does for the lessons.
 prove:
 	@$(tools)/setup.sh build test sanitize
@@ -324,7 +329,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test exercises watch grade prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
+.PHONY: help demo test exercises watch grade grade-check prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
     $(foreach command,demo test diff trace programs sanitized mistakes,\
         $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
     $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))
