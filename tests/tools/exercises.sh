@@ -56,14 +56,15 @@ results=$(mktemp -d "${TMPDIR:-/tmp}/exercises.XXXXXX") || exit 2
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
 
+# Ends what still runs, and nothing else: the number of a process that has ended
+# may be another's by now. Criterion leaves its socket behind when it is ended;
+# another user's Criterion with the same process ID could not begin.
 stop_all() {
     exec 2>/dev/null
-    local pid
-    for pid in $(cat "$results"/*/*.pid 2>/dev/null) $(jobs -p); do
-        kill -- "-$pid"
-        # Criterion leaves its socket behind when it is ended; another user's
-        # Criterion with the same process ID could not begin.
-        rm -f "/tmp/criterion_$pid.sock"
+    local group
+    for group in $(jobs -rp) $(cat "$results"/*/*.pid); do
+        kill -- "-$group"
+        rm -f "/tmp/criterion_$group.sock"
     done
     rm -rf "$results"
 }
@@ -122,6 +123,7 @@ run() {
         "$top/build/tests/exercise-$4" "-j$jobs" --tap="$into.tap" \
         --filter "*/${FILTER:-${ONLY:-*}}" </dev/null >"$into.log" 2>&1
     echo $? >"$into.status"
+    rm -f "$into.pid"
 }
 
 # verdicts ID RESULTS NETWORK...: a line for each test, its name and what it said

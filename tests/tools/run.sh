@@ -58,15 +58,16 @@ unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
 
-groups=()  # process groups to end when this ends
 running=() # runs that have not been waited for
+
+# Ends what still runs, and nothing else: the number of a process that has ended
+# may be another's by now. Criterion makes a group of its own, and leaves its
+# socket behind when it is ended.
 stop_all() {
     exec 2>/dev/null
-    # Criterion makes a group of its own.
-    for group in ${groups[@]+"${groups[@]}"} $(cat "$results"/*.pid 2>/dev/null)
-    do
-        kill -- "-$group" 2>/dev/null
-        # Criterion leaves its socket behind when it is ended.
+    local group
+    for group in $(jobs -rp) $(cat "$results"/*.pid); do
+        kill -- "-$group"
         rm -f "/tmp/criterion_$group.sock"
     done
     rm -rf "$results"
@@ -125,8 +126,8 @@ start() {
             "$@" ${colour[@]+"${colour[@]}"} --tap="$run.tap" \
             </dev/null >"$run.log" 2>&1
         echo $? >"$run.status"
+        rm -f "$run.pid"
     } 2>"$run.time" &
-    groups+=($!)
     running+=($!)
 }
 
@@ -245,7 +246,6 @@ judge_hostile_check() {
 # Each room's client with each other room's server.
 start_pairs() {
     "$top/tests/tools/interoperate.sh" >"$results/pairs" 2>&1 &
-    groups+=($!)
     pairs=$!
 }
 
@@ -272,8 +272,7 @@ start_transcripts() {
         [ -f "$top/$lesson/README.md" ] || continue
         "$top/tests/tools/transcripts.sh" "${lesson%%-*}" \
             >"$results/$lesson.readme" 2>&1 &
-        groups+=($!)
-        readmes+=($!)
+            readmes+=($!)
     done
 }
 

@@ -38,11 +38,11 @@ clitest=$(command -v clitest) || {
 }
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/transcripts.XXXXXX") || finish 0 1 0
 group=
-clean_up() {
+clean_up_group() {
     [ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null
-    rm -rf "$scratch"
+    group= # the number may soon be another's
 }
-trap clean_up EXIT
+trap 'clean_up_group; rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM HUP
 unset MAKEFLAGS MFLAGS MAKELEVEL SERVER CLIENT CDPATH
 
@@ -88,6 +88,7 @@ ${bounded[@]+"${bounded[@]}"} bash "$clitest" --progress none --prefix 4 \
 group=$!
 wait "$group"
 status=$?
+clean_up_group
 
 # clitest ends with "OK: 8 of 8 tests passed" or "FAIL: 2 of 8 tests failed".
 case $(tail -n 1 report) in

@@ -22,8 +22,9 @@ exec 3<>"$scratch/saves"
 export HINT=h
 judging='' watching=''
 stop() {
-    [ -z "$1" ] || kill -- "-$1" 2>/dev/null
-    [ -z "$1" ] || wait "$1" 2>/dev/null
+    jobs -rp | grep -qx "${1:-none}" || return 0
+    kill -- "-$1" 2>/dev/null
+    wait "$1" 2>/dev/null
 }
 trap 'stop "$judging"; stop "$watching"; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM HUP
