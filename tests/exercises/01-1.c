@@ -2,9 +2,11 @@
  * 01-1.c - judges exercise 01-1: a server that stops cleanly.
  */
 #include "harness.h"
+#include "inside.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #define READ "01-basic-server/README.md, \"Exercises\""
 
@@ -37,6 +39,18 @@ TEST(server, stops_on_sigterm_while_it_waits,
     expect_running(server);
     usual_cause(NULL);
     signal_program(server, SIGTERM);
+    double until = now() + patience();
+    while (!has_ended(server) && now() < until)
+        let_pass(0.002);
+    if (!has_ended(server))
+        usual_cause("The signal has a handler, and the server waits on. With "
+                    "SA_RESTART (which signal() may set, too) accept is begun "
+                    "again after the handler. Or a client is waited for once "
+                    "more after EINTR, without a look at the flag.");
+    else if (WIFEXITED(server->status))
+        usual_cause("The wait ended with EINTR, and the server takes that for "
+                    "a failure. Where a signal has asked it to stop, the exit "
+                    "status is 0.");
     expect_exit(server, 0);
 }
 
@@ -53,8 +67,8 @@ TEST(server, stops_on_sigint_while_it_waits,
 TEST(server, serves_its_client_to_the_end,
      .promise = "A server that serves a client serves it to its end first, "
                 "then ends with status 0.",
-     .cause = "The handler ends the program, or recv and send take EINTR for "
-              "the end of the client.",
+     .cause = "The handler ends the program; or recv and send take EINTR for "
+              "the end of the client; or echo stops when the flag is set.",
      .read = READ)
 {
     struct program *server = start_server(NULL);
@@ -112,6 +126,58 @@ TEST(server, takes_no_other_client,
     expect_end_of_file(client);
     expect_exit(server, 0);
     expect_closed(next);
+}
+
+TEST(server, stops_without_descriptors,
+     .promise = "A server that is out of descriptors uses no processor time, "
+                "and ends at once on SIGTERM.",
+     .cause = "accept fails with EMFILE, and the client stays in the queue: "
+              "who asks again at once asks for ever. This was given: on a "
+              "shortage look again after a tenth of a second. The pause must "
+              "not keep the server from seeing the signal.",
+     .read = READ, .patient = true)
+{
+    struct program *server = start_server(NULL);
+    serve_one(server);
+    struct peer *client = NULL;
+    ssize_t length = 1;
+    /* A server that waits in accept has a descriptor for one more. */
+    for (int i = 0; i < 3 && length > 0; i++) {
+        char answer[8];
+        exhaust_descriptors(server);
+        client = connect_to(server);
+        send_text(client, "hello");
+        length = receive_some(client, answer, sizeof answer, 0.3);
+        if (length > 0) {
+            note("this one was still served");
+            half_close(client);
+            while (receive_some(client, answer, sizeof answer, patience()) > 0)
+                continue;
+            close_peer(client);
+        }
+    }
+    expect_no_spinning(server, "while it has no descriptors left and a client "
+                               "waits");
+    signal_program(server, SIGTERM);
+    expect_exit(server, 0);
+}
+
+TEST(server, sleeps_while_it_waits,
+     .promise = "A server that waits for a client sleeps until one comes, or a "
+                "signal.",
+     .cause = "The wait has a timeout, and when it is over the flag is looked "
+              "at. That makes the gap short and does not close it: the server "
+              "stops late, and wakes up all day for nothing. Wait without a "
+              "limit, for something that the signal leaves behind (a byte in "
+              "a pipe); or let pselect open the signals while it waits.",
+     .read = READ, .patient = true)
+{
+    struct program *server = start_server(NULL);
+    serve_one(server);
+    /* On the hostile network a short look: how often a server wakes up does
+     * not depend on it. */
+    expect_sound_sleep(server, hostile_seed() == 0 ? 2.2 : 0.3,
+                       "while nobody comes");
 }
 
 TEST(server, no_signal_falls_into_the_gap,

@@ -239,6 +239,12 @@ void expect_idle(struct program *program, const char *while_what);
 /* The same, but it may wake up as often as it likes for a moment. */
 void expect_no_spinning(struct program *program, const char *while_what);
 
+/* Fails unless the program, once it has come to rest, sleeps for so many
+ * seconds without waking up once. (Three attempts: it may have had something
+ * left to do.) */
+void expect_sound_sleep(struct program *program, double seconds,
+                        const char *while_what);
+
 /*
  * Takes away all free descriptors of a running program (prlimit), so that its
  * next accept or open fails with EMFILE, and gives them back. Linux reserves

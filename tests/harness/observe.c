@@ -298,6 +298,34 @@ void expect_no_spinning(struct program *program, const char *while_what)
     expect_rest(program, while_what, 1e9);
 }
 
+void expect_sound_sleep(struct program *program, double seconds,
+                        const char *while_what)
+{
+    enum { ATTEMPTS = 3 };
+    double slept = 0;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        double rest_until = moment_in(patience());
+        while (!group_rests(program->pid, 0.1) && now() < rest_until)
+            expect_running(program);
+        double from = now();
+        size_t sleeps = sleeps_of(program->pid);
+        slept = 0;
+        while (slept < seconds && sleeps_of(program->pid) == sleeps) {
+            let_pass(0.05);
+            expect_running(program);
+            slept = now() - from;
+        }
+        if (sleeps_of(program->pid) == sleeps) {
+            note("%s slept for %.1f s, %s", program->name, slept, while_what);
+            return;
+        }
+        note("%s woke up after %.2f s, %s", program->name, slept, while_what);
+    }
+    fail_test("Expected: %s sleeps for %.1f s, %s; nothing happens that it "
+              "has to wake up for.\nIt woke up after %.2f s or less, %d times.",
+              program->name, seconds, while_what, slept, ATTEMPTS);
+}
+
 /* -------------------------------------------------------- stop and continue */
 
 void stop_program(struct program *program)
@@ -493,6 +521,13 @@ void expect_idle(struct program *program, const char *while_what)
 
 void expect_no_spinning(struct program *program, const char *while_what)
 {
+    expect_idle(program, while_what);
+}
+
+void expect_sound_sleep(struct program *program, double seconds,
+                        const char *while_what)
+{
+    let_pass(seconds);
     expect_idle(program, while_what);
 }
 
