@@ -17,7 +17,9 @@
  *     - what is no address, or cannot be had, ends the server with a line on
  *       standard error and status 1, and nothing is announced.
  *
- * Without `-a` it listens on 127.0.0.1, as before.
+ * Without `-a` it listens on 127.0.0.1, as before. And as before it uses no
+ * processor time while nobody comes; nor while it has no descriptor for who
+ * comes: it says so, and looks ten times a second whether that has passed.
  *
  * Beware of two things. accept waits at one listener and is deaf to the others.
  * And whether an IPv6 socket takes IPv4 clients depends on the system and its
@@ -35,10 +37,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ADDRESSES_MAX = 8 };
@@ -88,13 +92,28 @@ static int announce(int listener)
     return printed < 0 || fflush(stdout) == EOF ? -1 : 0;
 }
 
+/* Whether accept has failed because there is no descriptor or memory for the
+ * client. It stays in the queue then, and accept would fail again at once. */
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS ||
+           error == ENOMEM;
+}
+
 /* Waits for a client. Returns its socket, which the caller closes. */
 static int wait_for_client(int listener)
 {
+    bool told = false;
     for (;;) {
         int client = accept(listener, NULL, NULL);
         if (client != -1)
             return client;
+        if (is_shortage(errno)) {
+            if (!told)
+                perror("2-both: accept, waiting");
+            told = true;
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        }
     }
 }
 

@@ -17,7 +17,9 @@
  *     - what is no address, or cannot be had, ends the server with a line on
  *       standard error and status 1, and nothing is announced.
  *
- * Without `-a` it listens on 127.0.0.1, as before.
+ * Without `-a` it listens on 127.0.0.1, as before. And as before it uses no
+ * processor time while nobody comes; nor while it has no descriptor for who
+ * comes: it says so, and looks ten times a second whether that has passed.
  *
  * Beware of two things. accept waits at one listener and is deaf to the others.
  * And whether an IPv6 socket takes IPv4 clients depends on the system and its
@@ -37,10 +39,12 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ADDRESSES_MAX = 8 };
@@ -134,6 +138,14 @@ static int announce(int listener)
     return printed < 0 || fflush(stdout) == EOF ? -1 : 0;
 }
 
+/* Whether accept has failed because there is no descriptor or memory for the
+ * client. It stays in the queue then, and accept would fail again at once. */
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS ||
+           error == ENOMEM;
+}
+
 /*
  * Waits for a client at any of the listeners. `*turn` is the one that is asked
  * first; afterwards it is the one behind that which had the client, so that
@@ -146,6 +158,7 @@ static int announce(int listener)
  */
 static int wait_for_client(const int listeners[], size_t count, size_t *turn)
 {
+    bool told = false;
     for (;;) {
         struct pollfd watched[ADDRESSES_MAX];
         for (size_t i = 0; i < count; i++)
@@ -157,8 +170,15 @@ static int wait_for_client(const int listeners[], size_t count, size_t *turn)
             if (watched[which].revents == 0)
                 continue;
             int client = accept(listeners[which], NULL, NULL);
+            if (client == -1 && is_shortage(errno)) {
+                if (!told)
+                    perror("2-both: accept, waiting");
+                told = true;
+                nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+                break; /* at the other listeners it would be the same */
+            }
             if (client == -1)
-                continue;
+                continue; /* EAGAIN, ECONNABORTED: this client is gone */
             *turn = (which + 1) % count;
             /* On the BSDs and macOS it inherits O_NONBLOCK. */
             if (fcntl(client, F_SETFL, 0) == 0)
@@ -218,13 +238,15 @@ int main(int argc, char *argv[])
     }
 
     int listeners[ADDRESSES_MAX];
-    for (; listening < count; listening++) {
+    while (listening < count) {
         int listener = listen_on(addresses[listening], (unsigned)port);
         if (listener == -1)
             goto failed;
-        listeners[listening] = listener;
-        if (port == 0)
-            port = port_of(listener);
+        listeners[listening++] = listener;
+        if (port == 0 && (port = port_of(listener)) == 0) {
+            perror("2-both: ask for the port");
+            goto failed;
+        }
     }
     for (size_t i = 0; i < count; i++) {
         if (announce(listeners[i]) == -1) {

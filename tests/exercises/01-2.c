@@ -64,6 +64,10 @@ TEST(server, listens_on_ipv6,
 {
     need_ipv6();
     struct program *server = start_server("-a", "::1", NULL);
+    usual_cause("It listens, and does not serve. poll, accept, recv and send "
+                "may fail with EINTR; accept with ECONNABORTED, or with EAGAIN "
+                "where the listener does not block. None of these is the end. "
+                "On some systems the client's socket inherits O_NONBLOCK.");
     serve_one(server, "::1");
     serve_one(server, "::1");
 }
@@ -107,6 +111,44 @@ TEST(server, rests_between_clients,
     struct program *server = start_both();
     serve_one(server, "::1");
     expect_idle(server, "while it waits at two addresses");
+}
+
+TEST(server, rests_without_descriptors,
+     .promise = "A server that has no descriptor for who comes uses no "
+                "processor time, and takes clients again when it has some.",
+     .cause = "accept fails with EMFILE, and the client stays in the queue: "
+              "poll tells of it again at once, for ever. This was given: on a "
+              "shortage look again after a tenth of a second.",
+     .read = READ, .patient = true)
+{
+    need_ipv6();
+    struct program *server = start_both();
+    serve_one(server, "127.0.0.1");
+    struct peer *client = NULL;
+    ssize_t length = 1;
+    /* A server that waits in accept has a descriptor for one more. */
+    for (int i = 0; i < 3 && length > 0; i++) {
+        char answer[8];
+        exhaust_descriptors(server);
+        client = connect_at(server, "::1");
+        send_text(client, "hello");
+        length = receive_some(client, answer, sizeof answer, 0.3);
+        if (length > 0) {
+            note("this one was still served");
+            half_close(client);
+            while (receive_some(client, answer, sizeof answer, patience()) > 0)
+                continue;
+            close_peer(client);
+        }
+    }
+    expect_no_spinning(server, "while it has no descriptors left and a client "
+                               "waits");
+    restore_descriptors(server);
+    close_peer(client); /* it may have been served, or turned away */
+    usual_cause("After EMFILE the server no longer looks at its listeners, or "
+                "has closed one of them.");
+    serve_one(server, "127.0.0.1");
+    serve_one(server, "::1");
 }
 
 /* The ports that a server announces at 127.0.0.1 and ::1. Returns false when
@@ -262,8 +304,8 @@ TEST(server, refuses_what_is_no_address,
               "the others, or announces the first before it has the second.",
      .read = READ)
 {
-    static const char *const bad[] = {"localhost", "127.0.0", "::g", "[::1]",
-                                      ""};
+    static const char *const bad[] = {"localhost", "127.0.0.256", "::g",
+                                      "[::1]", ""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refusal(bad[i]);
 }
