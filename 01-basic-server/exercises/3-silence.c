@@ -28,10 +28,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SECONDS_MAX 1e6 /* in milliseconds still an int */
@@ -127,6 +129,31 @@ static int listen_on(unsigned port)
     return -1;
 }
 
+/*
+ * Waits for the next client. Returns its socket, which the caller closes.
+ *
+ * accept may fail because there is no descriptor or memory for the client. It
+ * stays in the queue then, and accept would fail again at once: so look ten
+ * times a second whether this has passed. All else (EINTR, ECONNABORTED)
+ * concerns this call or this client alone.
+ */
+static int accept_client(int listener)
+{
+    bool told = false;
+    for (;;) {
+        int client = accept(listener, NULL, NULL);
+        if (client != -1)
+            return client;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+            errno == ENOMEM) {
+            if (!told)
+                perror("3-silence: accept, waiting");
+            told = true;
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        }
+    }
+}
+
 /* Reads a decimal number of seconds above 0, "5" or "0.2". Returns -1 when the
  * text is none. strtod alone would take "inf", "nan", "0x10" and " 1" too. */
 static double parse_seconds(const char *text)
@@ -166,9 +193,7 @@ int main(int argc, char *argv[])
         return 1;
     }
     for (;;) {
-        int client = accept(listener, NULL, NULL);
-        if (client == -1)
-            continue; /* EINTR, ECONNABORTED: the next one, please */
+        int client = accept_client(listener);
         clients = clients < 999999 ? clients + 1 : 0;
         echo(client, seconds);
         close(client);
