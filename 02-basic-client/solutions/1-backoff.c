@@ -15,9 +15,9 @@
  * same question always has the same answer, whatever was asked before: the
  * function keeps no state, and can be tested without waiting.
  *
- * Where the random number is left out, the program draws one itself. Two
- * clients that start in the same moment must not draw the same: they lost the
- * same server, and would come back at the same time.
+ * Where the random number is left out, the program draws one itself, one of
+ * many thousands. Two clients that start in the same moment must not draw the
+ * same: they lost the same server, and would come back at the same time.
  *
  * Beware of large numbers. Retry 1000 is one a night later: 2 to the power of
  * 999 is no int, and 1 << 999 is not defined at all. And beware of the order:

@@ -59,8 +59,16 @@ TEST(client, pauses_double_up_to_the_longest,
               "it retry - 1 times, and stop at PAUSE_LONGEST.",
      .read = READ)
 {
-    ASK({"1 0", 0.2}, {"2 0", 0.4}, {"3 0", 0.8}, {"4 0", 1}, {"5 0", 1},
-        {"6 0", 1}, {"7 0", 1}, {"8 0", 1});
+    static const struct question one_and_two[] = {{"1 0", 0.2}, {"2 0", 0.4}},
+                                 three[] = {{"3 0", 0.8}};
+    usual_cause("Retry 1 pauses for PAUSE_FIRST, which is doubled from retry 2 "
+                "on; and the random number 0 takes off nothing.");
+    ask(one_and_two, 2);
+    usual_cause(NULL);
+    ask(three, 1);
+    usual_cause("The third doubling makes 1.6 s. That, and what would come "
+                "later, is cut to 1 s.");
+    ASK({"4 0", 1}, {"5 0", 1}, {"6 0", 1}, {"7 0", 1}, {"8 0", 1});
 }
 
 TEST(client, random_part_is_taken_off,
@@ -110,9 +118,15 @@ TEST(client, same_question_same_answer,
         {"2 0", 0.4}, {"1 0", 0.2}, {"3 0.5", 0.6});
 }
 
+static int compare(const void *a, const void *b)
+{
+    double one = *(const double *)a, other = *(const double *)b;
+    return (one > other) - (one < other);
+}
+
 /* Lets a client draw `count` random numbers: returns them, from the pauses
  * before retry 1. */
-static const double *drawn_by(struct program *client, int count)
+static double *drawn_by(struct program *client, int count)
 {
     static double numbers[1000];
     for (int i = 0; i < count; i++) {
@@ -139,7 +153,7 @@ static void ask_for_random(struct program *client, int count)
 
 TEST(client, draws_all_numbers_from_0_to_1,
      .promise = "Where the random number is left out, the program draws one, "
-                "from 0 to less than 1.",
+                "from 0 to less than 1, one of many thousands.",
      .cause = "The number is a whole one: an integer divided by an integer is "
               "an integer. Or random() is divided by something else than how "
               "many values it has.",
@@ -148,7 +162,7 @@ TEST(client, draws_all_numbers_from_0_to_1,
     enum { COUNT = 1000, PARTS = 10 };
     struct program *client = start_client(NULL);
     ask_for_random(client, COUNT);
-    const double *numbers = drawn_by(client, COUNT);
+    double *numbers = drawn_by(client, COUNT);
     int in_part[PARTS + 1] = {0};
     for (int i = 0; i < COUNT; i++)
         in_part[(int)(numbers[i] * PARTS + 1e-6)]++;
@@ -163,6 +177,18 @@ TEST(client, draws_all_numbers_from_0_to_1,
                       in_part[i]);
     }
     expect_exit(client, 0);
+
+    /* Of 32768, as few as rand() may have, 985 are expected. */
+    usual_cause("There are only so many numbers: rand() % 100 has a hundred. "
+                "Divide rand() by RAND_MAX + 1.0, and do not cut it before.");
+    int different = 1;
+    qsort(numbers, COUNT, sizeof *numbers, compare);
+    for (int i = 1; i < COUNT; i++)
+        different += numbers[i] > numbers[i - 1];
+    if (different < COUNT * 9 / 10)
+        fail_test("Expected: of %d random numbers nearly all are different.\n"
+                  "There are %d different ones.",
+                  COUNT, different);
 }
 
 TEST(client, no_two_clients_draw_the_same,
