@@ -59,16 +59,21 @@ static void expect_attempts(struct listener *listener, struct program *client,
     note("%zu attempts are under way", count);
 }
 
-/* The server's part: hears hello, lets a moment pass, answers and closes. */
-static void answer(struct peer *peer)
+/* The server's part: lets a moment pass, answers and closes. */
+static void answer_hello(struct peer *peer)
 {
-    expect_text(peer, "hello\n");
     expect_end_of_file(peer);
     let_pass(0.02);
     send_text(peer, "good ");
     let_pass(0.02);
     send_text(peer, "evening\n");
     close_peer(peer);
+}
+
+static void answer(struct peer *peer)
+{
+    expect_text(peer, "hello\n");
+    answer_hello(peer);
 }
 
 static void expect_answer(struct program *client, const char *address)
@@ -88,7 +93,13 @@ TEST(client, one_address_that_answers,
 {
     struct listener *server = listen_here();
     struct program *client = start_client(port_text(server), "127.0.0.1", NULL);
-    answer(accept_client(server));
+    usual_cause("The client gave up, or never looked. poll may fail with "
+                "EINTR, which says nothing of any attempt: wait again. 0 from "
+                "SO_ERROR says that an attempt is through.");
+    struct peer *peer = accept_client(server);
+    expect_text(peer, "hello\n");
+    usual_cause(NULL);
+    answer_hello(peer);
     expect_answer(client, "127.0.0.1");
 }
 
@@ -112,6 +123,9 @@ TEST(client, dead_address_costs_a_moment,
                   "not answer, the client tries 127.0.0.2.\n"
                   "After %.1f s it has not.",
                   age_of(client));
+    usual_cause("The second attempt is through, and the client does not make "
+                "it its own: it waits for the first as well, says the wrong "
+                "address, or leaves O_NONBLOCK on.");
     answer(peer);
     expect_answer(client, "127.0.0.2");
 }
@@ -137,8 +151,9 @@ TEST(client, second_is_left_alone,
 
 TEST(client, refused_is_followed_at_once,
      .promise = "The next attempt starts at once when an attempt has failed.",
-     .cause = "The client waits for the 0.25 s to pass although nothing is "
-              "under way that could still get through.",
+     .cause = "The client waits for the 0.25 s to pass although the attempt "
+              "has failed: that one needs no time to get through. Whether "
+              "others are under way does not matter.",
      .read = READ, .patient = true)
 {
     need_second_address();
@@ -160,6 +175,40 @@ TEST(client, refused_is_followed_at_once,
     }
     fail_test("Expected: ten addresses refuse, and the client is through at "
               "the eleventh at once.\nIt took %.2f s, %d times.",
+              took, ROUNDS);
+}
+
+TEST(client, refused_while_another_is_under_way,
+     .promise = "The next attempt starts at once when an attempt has failed; "
+                "those under way go on.",
+     .cause = "The client waits for the 0.25 s to pass after a refusal, "
+              "because an earlier attempt is still under way. What counts is "
+              "the last one, which needs no time any more.",
+     .read = READ, .patient = true)
+{
+    need_second_address();
+    /* After the first 0.25 s ten refusals, which could take 2.5 s. */
+    const char *nobody = "127.0.0.3";
+    double took = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct listener *dead = listen_but_never_answer();
+        struct listener *server = listen_at("127.0.0.2",
+                                            port_of_listener(dead));
+        double from = now();
+        struct program *client = start_client(
+            "-t", "1000", port_text(dead), "127.0.0.1", nobody, nobody, nobody,
+            nobody, nobody, nobody, nobody, nobody, nobody, nobody, "127.0.0.2",
+            NULL);
+        answer(accept_client(server));
+        took = now() - from;
+        expect_answer(client, "127.0.0.2");
+        close_listener(server);
+        if (took < 1.5)
+            return;
+    }
+    fail_test("Expected: one address does not answer, ten refuse, and the "
+              "client is through at the twelfth after 0.25 s.\n"
+              "It took %.2f s, %d times.",
               took, ROUNDS);
 }
 
