@@ -107,9 +107,9 @@ static int pump(int server)
             ssize_t length = recv(server, in, sizeof in, 0);
             if (length == -1 && !is_for_now(errno))
                 return failed("receive from the server", strerror(errno));
-            if (length == 0 && (more_input || begin < end || came < sent))
+            if (length == 0 && (more_input || begin < end || came != sent))
                 return failed("receive from the server",
-                              "it closed before all had come back");
+                              "it closed too early, or sent too much");
             if (length == 0)
                 return 0;
             if (length > 0) {

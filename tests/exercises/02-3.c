@@ -54,9 +54,13 @@ static bool step(struct echo *echo, double seconds)
     }
     ssize_t sent = send_now(echo->peer, echo->piece + echo->begin,
                             echo->end - echo->begin);
-    if (sent == -2)
+    if (sent == -2) {
+        usual_cause("The client gave up: EINTR and EAGAIN were taken for a "
+                    "broken connection. Both may come although poll said "
+                    "\"ready\"; they mean \"later\".");
         fail_test("Expected: the client takes what the server sends back.\n"
                   "It has closed the connection.");
+    }
     if (sent > 0) {
         echo->begin += (size_t)sent;
         echo->echoed += (size_t)sent;
@@ -114,7 +118,8 @@ TEST(client, a_few_bytes,
      .promise = "It sends its standard input, ends its side, and prints what "
                 "comes back; exit status 0.",
      .cause = "The client does not end its side (shutdown) when its input "
-              "ends, or it goes before the server has closed.",
+              "ends, or does so before all of it is sent; or it goes before "
+              "the server has closed.",
      .read = READ)
 {
     struct listener *listener = listen_here();
@@ -148,6 +153,10 @@ TEST(client, large_file, .promise = "It sends and receives at the same time.",
     struct echo server = accept_to_echo(listener);
     echo_all(&server, length + 1);
     close_peer(server.peer);
+    usual_cause("The client went too early, or with bytes missing. EINTR and "
+                "EAGAIN may come although poll said \"ready\": they mean "
+                "\"later\". send may take less than it was given; what is "
+                "left over is sent in a later round.");
     expect_output(client, file, length);
     expect_output_end(client);
     expect_exit(client, 0);
@@ -216,6 +225,10 @@ TEST(client, prints_while_it_waits_for_input,
     expect_exit(client, 0);
 }
 
+#define TICKS                                                                  \
+    "poll or select has a limit of time, after which the program looks and "   \
+    "waits again. It needs none: what it waits for wakes it up."
+
 TEST(client, rests_while_nothing_comes,
      .promise = "It uses no processor time while nothing can go on.",
      .cause = "There is always room to send, and an input that has ended is "
@@ -231,9 +244,16 @@ TEST(client, rests_while_nothing_comes,
     type_text(client, "hello\n");
     expect_text(peer, "hello\n");
     expect_idle(client, "while it waits for input and for the echo");
+    usual_cause(TICKS);
+    expect_sound_sleep(client, 0.5,
+                       "while it waits for input and for the echo");
     end_input(client);
     expect_end_of_file(peer);
+    usual_cause(NULL);
     expect_idle(client, "while it waits for the echo, and its input has ended");
+    usual_cause(TICKS);
+    expect_sound_sleep(client, 0.5,
+                       "while it waits for the echo, and its input has ended");
 }
 
 TEST(client, reads_no_further_than_it_can_send,
@@ -340,7 +360,7 @@ TEST(client, server_closes_too_early,
 
 TEST(client, server_breaks_off,
      .promise = "Exit status 1, with a line on standard error, when the server "
-                "resets the connection.",
+                "resets the connection, also behind the last byte.",
      .cause = "A reset is taken for the end (recv returns -1, and not 0), or "
               "SIGPIPE ends the client.",
      .read = READ)
@@ -354,6 +374,21 @@ TEST(client, server_breaks_off,
     reset_peer(server.peer);
     expect_exit(client, 1);
     expect_complaint(client, "that the connection broke");
+
+    usual_cause("The client goes when as many bytes have come back as were "
+                "sent. It has to wait for the end: only what recv returns then "
+                "tells whether the server has closed.");
+    struct program *second = start_to(listener);
+    type_and_end(second, "hello\n", 6);
+    struct peer *peer = accept_client(listener);
+    expect_text(peer, "hello\n");
+    expect_end_of_file(peer);
+    send_text(peer, "hello\n");
+    expect_output_text(second, "hello\n");
+    note("all is back, and the server has not closed yet");
+    reset_peer(peer);
+    expect_exit(second, 1);
+    expect_complaint(second, "that the connection broke");
 }
 
 TEST(client, output_cannot_be_written,
