@@ -176,7 +176,7 @@ TEST(server, sleeps_while_it_waits,
     serve_one(server);
     /* On the hostile network a short look: how often a server wakes up does
      * not depend on it. */
-    expect_sound_sleep(server, hostile_seed() == 0 ? 2.2 : 0.3,
+    expect_sound_sleep(server, hostile_seed() == 0 ? 1.2 : 0.3,
                        "while nobody comes");
 }
 
