@@ -38,7 +38,7 @@
  *
  * Beware of the end. A first byte promises up to three more, and whoever
  * believes it reads what is not there. And beware of char: it may be signed,
- * and then C3 is -61, which is less than 80.
+ * and then the byte C3 is -61, which is less than 0x80.
  *
  * Try it:   make exercises/1-decode && printf 'caf\303' | exercises/1-decode
  * Judge it: make exercise-03-1   (in the course's top folder)

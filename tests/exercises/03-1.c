@@ -134,6 +134,9 @@ TEST(client, characters_of_two_to_four_bytes,
      .read = READ)
 {
     check_text("na\xC3\xAFve");
+    usual_cause("Characters of two bytes come right. Of the first of three "
+                "bytes the lower four bits count, of the first of four the "
+                "lower three; each byte that follows gives six more.");
     check_text("\xE2\x82\xAC 5");
     check_text("\xF0\x9F\x98\x80!");
     check_text("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80");
