@@ -142,7 +142,10 @@ static int answer(int client, const struct frame *request)
     if (out == NULL)
         return -1;
     do_request(line, request->length, out);
-    int result = fclose(out) == 0 ? send_all(client, text, length) : -1;
+    bool is_whole = !ferror(out);
+    if (fclose(out) == EOF)
+        is_whole = false;
+    int result = is_whole ? send_all(client, text, length) : -1;
     free(text);
     return result;
 }
