@@ -30,7 +30,7 @@
  *
  * Try it:   make exercises/3-utf16
  *           printf '\377\376h\0i\0\n\0' | exercises/3-utf16
- *           (iconv -t UTF-16LE makes more of it)
+ *           (iconv -t UTF-16 makes more of it)
  * Judge it: make exercise-03-3   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

@@ -97,6 +97,9 @@ TEST(client, the_mark_tells_the_order,
      .read = READ)
 {
     converts(BYTES("\xFE\xFF\0h\0i\x20\xAC"), "hi\xE2\x82\xAC");
+    usual_cause("The mark FE FF is understood. After FF FE the second byte of "
+                "each unit is worth more, in this piece and in all that "
+                "follow; and neither mark is printed when nothing follows.");
     converts(BYTES("\xFF\xFEh\0i\0\xAC\x20"), "hi\xE2\x82\xAC");
     converts(BYTES("\xFE\xFF"), "");
     converts(BYTES("\xFF\xFE"), "");
@@ -163,6 +166,10 @@ TEST(client, the_end_in_the_middle,
                    "a\0b"),
              "a\xEF\xBF\xBD");
     converts(BYTES("\0a\xD8\x3D"), "a\xEF\xBF\xBD");
+    usual_cause("A surrogate without the other becomes U+FFFD, and one byte "
+                "left over does. Where the text ends with both, finish has to "
+                "say two.");
+    converts(BYTES("\0a\xD8\x3D\xDE"), "a\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 TEST(client, cut_anywhere,
