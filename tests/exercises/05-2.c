@@ -14,10 +14,14 @@ static struct program *start_pool(int threads, int places)
     struct program *server = start_server("-t", text_of("%d", threads), "-q",
                                           text_of("%d", places), NULL);
     size_t held = holdings_of(server).threads;
+    if (held > 1)
+        usual_cause("There are threads, but fewer than -t says, or some are "
+                    "started only behind announce.");
     if (held != 0 && held < (size_t)threads + 1)
         fail_test("Expected: when the server says where it listens, it has "
                   "%d threads and the main thread.\nIt has %zu in all.",
                   threads, held);
+    usual_cause(NULL);
     return server;
 }
 
@@ -56,6 +60,7 @@ TEST(server, starts_as_many_threads_as_it_is_told,
     size_t of_few = holdings_of(few).threads;
     kill_program(few);
     struct program *many = start_pool(5, 1);
+    usual_cause("There are threads, but not as many as -t says.");
     size_t of_many = holdings_of(many).threads;
     if (of_many != of_few + 3)
         fail_test("Expected: with -t 5 the server has three threads more than "
@@ -141,7 +146,8 @@ TEST(server, a_full_queue_holds_up_the_main_thread,
                 "others wait in the kernel's backlog. Nobody is turned away.",
      .cause = "The queue has no bound, or the main thread closes whom it has "
               "no place for, or asks again and again whether there is one. "
-              "Let it wait for the condition \"not full\".",
+              "Let it wait for the condition \"not full\". Or there is no "
+              "queue, and the threads accept clients themselves.",
      .read = READ)
 {
     enum { THREADS = 2, PLACES = 3, CLIENTS = 12 };
@@ -167,17 +173,11 @@ TEST(server, a_full_queue_holds_up_the_main_thread,
     }
 }
 
-TEST(server, a_burst_wakes_all_threads,
-     .promise = "The server serves as many clients at a time as it has "
-                "threads.",
-     .cause = "A thread is woken only when the queue was empty before. When "
-              "clients come faster than threads wake up, one thread is woken "
-              "for many clients, and the others sleep on. Signal for each "
-              "socket that is put in.",
-     .read = READ)
+/* As many clients as there are threads come at the same moment, and again. */
+static void serve_bursts(int places)
 {
     enum { THREADS = 8, ROUNDS = 6 };
-    struct program *server = start_pool(THREADS, THREADS);
+    struct program *server = start_pool(THREADS, places);
     for (int round = 0; round < ROUNDS; round++) {
         struct peer *clients[THREADS];
         let_settle(server);
@@ -191,6 +191,33 @@ TEST(server, a_burst_wakes_all_threads,
         for (int i = 0; i < THREADS; i++)
             close_peer(clients[i]);
     }
+}
+
+TEST(server, a_burst_wakes_all_threads,
+     .promise = "The server serves as many clients at a time as it has "
+                "threads.",
+     .cause = "A thread is woken only when the queue was empty before. When "
+              "clients come faster than threads wake up, one thread is woken "
+              "for many clients, and the others sleep on. Signal for each "
+              "socket that is put in.",
+     .read = READ)
+{
+    serve_bursts(8);
+}
+
+TEST(server, a_burst_goes_through_a_small_queue,
+     .promise = "While the queue is full, the main thread waits for a place. "
+                "The server serves as many clients at a time as it has "
+                "threads.",
+     .cause = "Nobody tells the main thread that a place is free. Or there is "
+              "one condition for \"not empty\" and \"not full\": "
+              "pthread_cond_signal wakes one of those who wait there, a thread "
+              "without a client where the main thread was meant. Take two "
+              "conditions, and signal \"not full\" for each socket that is "
+              "taken out.",
+     .read = READ)
+{
+    serve_bursts(1);
 }
 
 TEST(server, who_waits_uses_no_cpu,
