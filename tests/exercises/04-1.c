@@ -64,6 +64,10 @@ TEST(server, answers_a_netstring,
     struct peer *client = connect_to(start_server(NULL));
     send_text(client, "5:hello,");
     expect_text(client, "5:olleh,");
+    usual_cause("A length of one digit works. With each further digit the "
+                "number is ten times what it was, and the digit; and the "
+                "answer's length has as many digits as it needs. Until the "
+                "comma has come the netstring is unfinished.");
     send_text(client, "11:hello world,");
     expect_text(client, "11:dlrow olleh,");
     half_close(client);
@@ -153,12 +157,20 @@ TEST(server, a_length_is_digits_alone,
      .read = READ)
 {
     struct program *server = start_server(NULL);
-    static const char *const wrong[] = {
-        "hello",      ":,",         ":5:hello,", " 5:hello,", "+5:hello,",
-        "-5:hello,",  "05:hello,",  "00:,",      "5 :hello,", "5;hello,",
-        "5.0:hello,", "0x5:hello,", "\n5:hello,"};
+    static const char *const wrong[] = {":,",         ":5:hello,", " 5:hello,",
+                                        "+5:hello,",  "-5:hello,", "05:hello,",
+                                        "00:,",       "5 :hello,", "5.0:hello,",
+                                        "0x5:hello,", "\n5:hello,"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         refuses(server, wrong[i]);
+    usual_cause("The length is refused too late. That it is wrong is known "
+                "with its first wrong byte: do not wait for the colon or for "
+                "the payload.");
+    static const char *const at_once[] = {"hello", "00", "05",      "-",
+                                          " ",     "5;", "5;hello,"};
+    for (size_t i = 0; i < sizeof at_once / sizeof *at_once; i++)
+        refuses(server, at_once[i]);
+    usual_cause(NULL);
     struct peer *client = connect_to(server);
     talk(client, "next", 4);
 }
