@@ -65,7 +65,8 @@ TEST(server, a_length_of_one_byte,
      .promise = "This server answers each frame with one that holds the same "
                 "payload backwards. A payload has 0 bytes or more.",
      .cause = "The server waits for more bytes than there are: a length below "
-              "128 is one byte, and behind 00 nothing comes at all.",
+              "128 is one byte, and behind 00 nothing comes at all. Or it "
+              "answers with a longer form than needed.",
      .read = READ)
 {
     struct peer *client = connect_to(start_server(NULL));
@@ -94,6 +95,9 @@ TEST(server, lengths_of_two_and_three_bytes,
 {
     struct peer *client = connect_to(start_server(NULL));
     talk(client, 128);
+    usual_cause("128 comes right. In every length byte i counts 128 to the "
+                "power of i, the third 16384; read it through unsigned char. "
+                "varint_write goes on while more than 127 is left.");
     talk(client, 300);
     talk(client, 255);
     talk(client, 16383);
