@@ -170,6 +170,8 @@ static int run(int listener, struct children *children)
         struct timespec moment = {.tv_nsec = 100000000};
         int ready = pselect(listener + 1, &wanted, NULL, NULL,
                             rest ? &moment : NULL, &open_for_signals);
+        if (ready == -1 && errno != EINTR)
+            return -1;
         rest = false;
         if (ready <= 0)
             continue;

@@ -103,6 +103,10 @@ TEST(server, each_client_has_a_process_of_its_own,
 {
     struct program *server = start_server(NULL);
     struct served ada = served_by(server);
+    usual_cause("The first client has a process of its own. The parent must "
+                "not wait for its end (waitpid without WNOHANG): it closes its "
+                "copy of the socket and takes the next client at once. And a "
+                "child that does not call _exit goes on as a second parent.");
     struct served grace = served_by(server);
     if (ada.process == grace.process)
         fail_test("Expected: a process of its own serves each client.\n"
@@ -315,7 +319,8 @@ static void end_with(int number)
 TEST(server, a_signal_ends_the_children_too,
      .promise = "SIGINT and SIGTERM to the parent end the children too; when "
                 "all of them have ended, the parent exits with status 0.",
-     .cause = "The parent ends and leaves its children alone. Or it sends them "
+     .cause = "The parent ends and leaves its children alone, or does not wait "
+              "until they have ended (waitpid). Or it sends them "
               "SIGTERM, and they have inherited its handler, which sets a flag "
               "that they never look at, or the mask that blocks the signal: "
               "in the child, set SIGTERM back to SIG_DFL and unblock it.",
