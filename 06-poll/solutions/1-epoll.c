@@ -18,8 +18,8 @@
  *       large it is (up to 999,999,999), and nobody holds up the others;
  *     - a client that ends its side gets all that it has asked for, and then
  *       the end of the connection; one that sends anything else is closed;
- *     - without free descriptors the server serves those whom it has, and takes
- *       others when there are descriptors again.
+ *     - without free descriptors the server serves those whom it has, as fast
+ *       as before, and takes others when there are descriptors again.
  *
  * Beware of telling the kernel too much or too little. Whoever calls epoll_ctl
  * for every client in every turn has written a slower poll. Whoever does not
