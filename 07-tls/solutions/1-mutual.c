@@ -61,6 +61,17 @@ enum {
     LAST_WORDS_SECONDS = 2 /* and then, to hear what was said */
 };
 
+/* What OpenSSL says of the last failure. It has no text of its own for what
+ * the system has refused. */
+static const char *last_error(void)
+{
+    unsigned long error = ERR_peek_error();
+    if (ERR_GET_LIB(error) == ERR_LIB_SYS)
+        return strerror(ERR_GET_REASON(error));
+    const char *text = ERR_reason_error_string(error);
+    return text != NULL ? text : "unknown error";
+}
+
 /*
  * Makes the server ask for certificates, and take those that the CAs in a file
  * have signed. Returns 0, or -1 with OpenSSL's reason in its queue.
@@ -236,7 +247,7 @@ int main(int argc, char *argv[])
     SSL_CTX *context = tls_server_context(certificate, key, reason);
     if (context != NULL && demand_certificates(context, ca_file) == -1)
         snprintf(reason, sizeof reason, "CA certificates %.150s: %s", ca_file,
-                 ERR_reason_error_string(ERR_peek_error()));
+                 last_error());
     else if (context != NULL)
         listener = listen_on("127.0.0.1", port, reason);
     if (listener == -1) {

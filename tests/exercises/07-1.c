@@ -210,6 +210,9 @@ TEST(server, greets_by_the_name_in_the_certificate,
     for (size_t i = 0; i < COUNT(versions); i++) {
         now_trying(version_names[i]);
         expect_greeting(server, session_with(&ada, versions[i]), "ada");
+        usual_cause("One was greeted by its name, and this one is not. The "
+                    "name is that of this connection's certificate, whichever "
+                    "version of TLS it speaks, and may hold blanks.");
         expect_greeting(
             server,
             session_with(&(struct card){.name = "grace hopper"}, versions[i]),
