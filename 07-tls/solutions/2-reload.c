@@ -18,6 +18,9 @@
  * that is in use, and then finds that the key does not belong to it, has lost
  * the old one. Beware of the gap (exercise 01-1): a handler that sets a flag is
  * not enough, for the signal may come between the look at the flag and poll.
+ * And do not read the files in the handler: it may run in the middle of malloc
+ * or of OpenSSL, which then end or wait for ever (signal-safety(7)). The tests
+ * see that by chance only.
  *
  * Try it:   ./certs.sh; make exercises/2-reload; exercises/2-reload &
  *           openssl s_client -connect localhost:7777 -CAfile certs/ca.pem
