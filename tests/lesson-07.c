@@ -897,26 +897,34 @@ static size_t settled_bytes(struct program *server, struct channel *channel)
     return before;
 }
 
-/* Sends lines of 8 KiB and reads nothing, until the kernel takes no more of
- * what the server answers; returns how many. That is less than 128 KiB more
- * than the kernel has taken. */
+/* Sends `lines` lines of 8 KiB, numbered from `first` on, and reads nothing.
+ * Returns what waits in the kernel then. */
+static size_t send_lines(struct program *server, struct channel *channel,
+                         const char *text, int first, int lines)
+{
+    struct stretch frames = {0};
+    for (int i = 0; i < lines; i++)
+        add_message(&frames, say(text_of("%05d %s", first + i, text)));
+    send_without_reading(channel, frames.bytes, frames.length, patience());
+    return settled_bytes(server, channel);
+}
+
+/* Sends lines until the kernel takes no more of what the server answers, and
+ * some more, so that the server has more and more to send; returns how many.
+ * Less than 192 KiB wait in the server then. */
 static int fill(struct program *server, struct channel *channel,
                 const char *text, int most)
 {
-    enum { AT_ONCE = 8 };
+    enum { AT_ONCE = 8, MORE = 12 };
     int count = 0;
-    size_t before = settled_bytes(server, channel);
-    while (count < most) {
-        struct stretch frames = {0};
-        for (int i = 0; i < AT_ONCE; i++)
-            add_message(&frames, say(text_of("%05d %s", count + i, text)));
-        count += AT_ONCE;
-        send_without_reading(channel, frames.bytes, frames.length, patience());
-        size_t after = settled_bytes(server, channel);
-        if (after < before + frames.length / 2)
-            break;
+    size_t before = settled_bytes(server, channel), after = before;
+    do {
         before = after;
-    }
+        after = send_lines(server, channel, text, count, AT_ONCE);
+        count += AT_ONCE;
+    } while (count < most && after >= before + AT_ONCE * MOST_TEXT / 2);
+    for (int i = 0; i < MORE; i++)
+        send_lines(server, channel, text, count++, 1);
     return count;
 }
 
