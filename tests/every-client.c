@@ -133,12 +133,13 @@ TEST(client, every_option_and_address,
 
 /*
  * How much longer clients that may try again once and twice run than one that
- * may not, when nobody listens: that is the time of their pauses.
+ * may not, when nobody listens: that is the time of their pauses. Returns by
+ * how much two that may not differ: that is this machine's doing.
  */
-static void measure_pauses(double *one, double *two)
+static double measure_pauses(double *one, double *two)
 {
-    struct program *clients[3];
-    static const char *const retries[] = {"0", "1", "2"};
+    struct program *clients[4];
+    static const char *const retries[] = {"0", "0", "1", "2"};
     for (size_t i = 0; i < COUNT(clients); i++) {
         clients[i] = start_client("-r", retries[i], HERE,
                                   text_of("%d", unused_port()), NULL);
@@ -149,8 +150,10 @@ static void measure_pauses(double *one, double *two)
         expect_complaint(clients[i], "that it could not connect");
         expect_output_end(clients[i]);
     }
-    *one = age_of(clients[1]) - age_of(clients[0]);
-    *two = age_of(clients[2]) - age_of(clients[0]);
+    *one = age_of(clients[2]) - age_of(clients[1]);
+    *two = age_of(clients[3]) - age_of(clients[1]);
+    double differs = age_of(clients[0]) - age_of(clients[1]);
+    return differs < 0 ? -differs : differs;
 }
 
 TEST(client, every_attempt_that_fails,
@@ -184,17 +187,18 @@ TEST(client, every_attempt_that_fails,
 
     note("nobody listens, with -r 0, -r 1 and -r 2");
     double one, two;
-    for (size_t tries = 1;; tries++) {
-        measure_pauses(&one, &two);
-        bool right = one > 0.05 && one < 0.8 && two > 0.12 && two < 2.1;
-        if (right)
-            break;
-        if (tries == 5) /* not once: that is no delay of this machine */
+    int clear = 0; /* measurements that this machine has not disturbed */
+    for (int i = 0; i < 12; i++) {
+        clear += measure_pauses(&one, &two) < 0.03;
+        if (one > 0.05 && one < 0.8 && two > 0.12 && two < 2.1)
+            return;
+        if (clear == 4)
             fail_test("With -r 1 the client should pause once, 0.1 to 0.5 s, "
                       "with -r 2 twice, the second time 0.1 to 1 s. It took "
                       "%.3f s and %.3f s longer than with -r 0.",
                       one, two);
     }
+    skip_test("this machine is too busy to measure times");
 }
 
 TEST(client, every_connect_has_a_deadline,
