@@ -98,7 +98,8 @@ TEST_FLAGS = -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS) -Itests/harness \
 TEST_LIBRARIES = $(shell pkg-config --libs criterion jansson 2>/dev/null || \
                          echo -lcriterion -ljansson)
 
-harness := $(filter-out tls,$(notdir $(basename $(wildcard tests/harness/*.c))))
+harness := $(filter-out tls startup,\
+               $(notdir $(basename $(wildcard tests/harness/*.c))))
 headers := $(wildcard tests/*.h tests/harness/*.h)
 
 # Lesson 07's tests speak TLS, and know where their certificates are.
@@ -120,11 +121,31 @@ shared_05 = room crowd every-server every-client
 shared_06 = room crowd every-server every-client
 shared_07 = room crowd every-server every-client
 
+# startup.c says what for. On Linux it becomes a library with the name that
+# Criterion asks for; where Criterion asks for none it is linked as it is.
+ifeq ($(shell uname),Linux)
+startup = build/tests/startup.so
+link_startup = -Wl,--no-as-needed $(startup) -Wl,--as-needed \
+               -Wl,-rpath,'$$ORIGIN'
+endif
+
+build/tests/startup.so: tests/harness/startup.c Makefile
+	@mkdir -p $(@D)
+	@name=$$(ldd "$$($(CC) -print-file-name=libcriterion.so)" | \
+	    sed -n 's/^[[:space:]]*\(libgit2\.[^ ]*\) .*/\1/p'); \
+	if [ -n "$$name" ]; then \
+	    $(CC) -std=c17 $(WARNINGS) -fPIC -shared -Wl,-soname,"$$name" \
+	        -o "$(@D)/$$name" $< && ln -sf "$$name" $@; \
+	else \
+	    $(CC) -std=c17 $(WARNINGS) -c -o $@ $<; \
+	fi
+
 # How to build build/tests/lesson-$(1). The tests are told the lesson's number.
 define test_program
 build/tests/lesson-$(1): $(patsubst %,build/tests/$(1)/%.o,\
-    lesson-$(1) $(shared_$(1)) $(harness) $(harness_$(1))) | $(files_$(1))
-	$$(CC) -o $$@ $$^ $$(libraries_$(1)) $$(TEST_LIBRARIES)
+    lesson-$(1) $(shared_$(1)) $(harness) $(harness_$(1))) \
+    | $(files_$(1)) $(startup)
+	$$(CC) -o $$@ $$^ $$(link_startup) $$(libraries_$(1)) $$(TEST_LIBRARIES)
 
 build/tests/$(1)/%.o: tests/%.c $(headers) Makefile
 	@mkdir -p $$(@D)
@@ -144,9 +165,9 @@ build/tests/hostile.so: tests/hostile/hostile.c Makefile
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 
-build/tests/hostile-check: tests/hostile/check.c Makefile
+build/tests/hostile-check: tests/hostile/check.c Makefile | $(startup)
 	@mkdir -p $(@D)
-	$(CC) $(TEST_FLAGS) -o $@ $< $(TEST_LIBRARIES) -ldl
+	$(CC) $(TEST_FLAGS) -o $@ $< $(link_startup) $(TEST_LIBRARIES) -ldl
 
 # What `make test-NN` judges: the lesson's own programs, unless others are named.
 judged = $(if $(SERVER)$(CLIENT),,programs-$(1))
@@ -171,8 +192,8 @@ exercises := $(sort $(basename $(notdir $(wildcard tests/exercises/*.c))))
 # How to build build/tests/exercise-$(2), an exercise of lesson $(1).
 define exercise_program
 build/tests/exercise-$(2): $(patsubst %,build/tests/$(1)/%.o,\
-    exercise-$(2) $(harness) $(harness_$(1))) | $(files_$(1))
-	$$(CC) -o $$@ $$^ $$(libraries_$(1)) $$(TEST_LIBRARIES)
+    exercise-$(2) $(harness) $(harness_$(1))) | $(files_$(1)) $(startup)
+	$$(CC) -o $$@ $$^ $$(link_startup) $$(libraries_$(1)) $$(TEST_LIBRARIES)
 
 build/tests/$(1)/exercise-$(2).o: tests/exercises/$(2).c $(headers) Makefile
 	@mkdir -p $$(@D)
