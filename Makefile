@@ -131,7 +131,7 @@ endif
 
 build/tests/startup.so: tests/harness/startup.c Makefile
 	@mkdir -p $(@D)
-	@name=$$(ldd "$$($(CC) -print-file-name=libcriterion.so)" | \
+	@name=$$(ldd "$$($(CC) -print-file-name=libcriterion.so)" 2>/dev/null | \
 	    sed -n 's/^[[:space:]]*\(libgit2\.[^ ]*\) .*/\1/p'); \
 	if [ -n "$$name" ]; then \
 	    $(CC) -std=c17 $(WARNINGS) -fPIC -shared -Wl,-soname,"$$name" \
