@@ -1389,6 +1389,33 @@ static void expect_closed_after(struct crowd *crowd, struct guest *guest,
     walk_out(guest);
 }
 
+/* enter(), where a connection may stay for so many seconds without having
+ * joined. On a machine that is busy with other things a join may come too late:
+ * then it is tried again. */
+static struct guest *enter_within(struct crowd *crowd, struct program *server,
+                                  const char *name, int members, double limit)
+{
+    double until = now() + patience();
+    for (;;) {
+        double began = now();
+        struct guest *guest = bring(crowd, server, name);
+        note("%s joins", name);
+        tell(guest, join_as(name));
+        while (guest->count == 0 && !guest->is_over && now() < until)
+            attend(crowd, until);
+        bool is_in = guest->count > 0 &&
+                     strcmp(guest->heard[0].event, "error") != 0;
+        if (is_in || now() - began < limit || now() >= until) {
+            expect_heard(crowd, guest, text_of("welcome %s %d", name, members));
+            everybody_hears(crowd, guest, text_of("joined %s", name));
+            return guest;
+        }
+        note("this machine is busy: that took %.2f s. Once more.",
+             now() - began);
+        walk_out(guest);
+    }
+}
+
 TEST(server, closes_who_does_not_join,
      .promise = "`-i SECONDS`: how long a connection may stay without having "
                 "joined. One that has not joined within `-i` (`ping` does not "
@@ -1402,7 +1429,7 @@ TEST(server, closes_who_does_not_join,
     const double limit = 0.4;
     struct program *server = start_server("-i", "0.4", NULL);
     struct crowd *crowd = new_crowd();
-    struct guest *ada = enter(crowd, server, "ada", 1);
+    struct guest *ada = enter_within(crowd, server, "ada", 1, limit);
     double began = now();
     struct guest *silent = bring(crowd, server, "the one who is silent");
     struct guest *asking = bring(crowd, server, "the one who pings");
@@ -1423,7 +1450,7 @@ TEST(server, closes_who_does_not_join,
         send_without_reading(refused->channel, join.bytes, join.length, 0.01);
         attend_for(crowd, 0.025);
         if (late == NULL)
-            late = enter(crowd, server, "late", 2);
+            late = enter_within(crowd, server, "late", 2, limit);
     }
     struct guest *all[] = {silent, asking, dripping, refused};
     for (size_t i = 0; i < COUNT(all); i++) {
@@ -1443,7 +1470,7 @@ TEST(server, closes_who_does_not_join,
     say_to_all(crowd, ada, "still here");
     say_to_all(crowd, late, "me too");
     now_trying("-i 0.4, after those that were closed: others come in");
-    enter(crowd, server, "grace", 3);
+    enter_within(crowd, server, "grace", 3, limit);
     nobody_hears(crowd, 0.01);
     expect_idle(server, "when those who did not join have been closed");
 
