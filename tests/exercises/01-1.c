@@ -47,7 +47,7 @@ TEST(server, stops_on_sigterm_while_it_waits,
                     "SA_RESTART (which signal() may set, too) accept is begun "
                     "again after the handler. Or a client is waited for once "
                     "more after EINTR, without a look at the flag.");
-    else if (WIFEXITED(server->status))
+    else if (server->ended_by == 0)
         usual_cause("The wait ended with EINTR, and the server takes that for "
                     "a failure. Where a signal has asked it to stop, the exit "
                     "status is 0.");

@@ -59,9 +59,10 @@ struct program {
     double started;
     double ended_at;
     bool has_ended;
-    int status;   /* from waitpid */
-    bool killed;  /* by kill_program, or a signal from the test */
-    bool stopped; /* by stop_program */
+    int exit_status; /* -1: a signal has ended it */
+    int ended_by;    /* that signal, or 0 */
+    bool killed;     /* by kill_program, or a signal from the test */
+    bool stopped;    /* by stop_program */
     bool without_descriptors;
     bool end_expected;
     bool did_well;             /* ended with the status that was expected */
@@ -84,7 +85,7 @@ extern struct program *programs;
 /* Reads what the program's pipes hold, and types what can be typed. */
 void serve_pipes(struct program *program);
 /* Looks which programs have ended; `ended_at` for those that have. */
-void reap_programs(double ended_at);
+void look_who_has_ended(double ended_at);
 /* Ends the program's whole process group, waits, and reads what it left. */
 void end_program(struct program *program);
 void check_end_of_programs(void);

@@ -99,9 +99,12 @@ struct holdings holdings_of(struct program *program)
     char path[64], text[8192];
     struct holdings held = {0};
 
-    held.processes = members_of_group(program->pid, members, states,
-                                      MOST_PROCESSES);
-    for (size_t i = 0; i < held.processes; i++) {
+    size_t count = members_of_group(program->pid, members, states,
+                                    MOST_PROCESSES);
+    for (size_t i = 0; i < count; i++) {
+        if (members[i] == program->pid && program->has_ended)
+            continue; /* until end_program() it is a zombie of ours */
+        held.processes++;
         if (states[i] == 'Z')
             continue;
         snprintf(path, sizeof path, "/proc/%d/fd", (int)members[i]);

@@ -988,22 +988,29 @@ const char *state_of(const struct program *program)
                                               ? "it uses the CPU"
                                               : "asleep, it waits");
     double age = program->ended_at - program->started;
-    if (WIFSIGNALED(program->status))
+    if (program->ended_by != 0)
         return text_of("was ended by signal %d (%s) after %.3f s",
-                       WTERMSIG(program->status),
-                       name_of_signal(WTERMSIG(program->status)), age);
+                       program->ended_by, name_of_signal(program->ended_by),
+                       age);
     return text_of("ended with exit status %d after %.3f s",
-                   WEXITSTATUS(program->status), age);
+                   program->exit_status, age);
 }
 
-void reap_programs(double ended_at)
+/* A program that has ended stays a zombie until end_program(): until then its
+ * process ID, which is that of its group too, cannot become another's. */
+void look_who_has_ended(double ended_at)
 {
     for (struct program *each = programs; each != NULL; each = each->next) {
         if (each->has_ended || each->pid <= 0)
             continue;
-        if (waitpid(each->pid, &each->status, WNOHANG) != each->pid)
+        siginfo_t end = {0};
+        if (waitid(P_PID, (id_t)each->pid, &end, WEXITED | WNOHANG | WNOWAIT) ==
+                -1 ||
+            end.si_pid != each->pid)
             continue;
         each->has_ended = true;
+        each->exit_status = end.si_code == CLD_EXITED ? end.si_status : -1;
+        each->ended_by = end.si_code == CLD_EXITED ? 0 : end.si_status;
         each->ended_at = ended_at > each->started ? ended_at : now();
     }
 }
@@ -1046,12 +1053,12 @@ static int status_within(struct program *program, double seconds)
     double soon = moment_in(0.5);
     while ((program->output >= 0 || program->errors >= 0) && now() < soon)
         wait_on(-1, 0, soon);
-    if (WIFSIGNALED(program->status) && !program->killed)
+    if (program->ended_by != 0 && !program->killed)
         fail_test("Expected: %s ends by itself, with an exit status.\n"
                   "It %s.",
                   program->name, state_of(program));
-    return WIFSIGNALED(program->status) ? 128 + WTERMSIG(program->status)
-                                        : WEXITSTATUS(program->status);
+    return program->ended_by != 0 ? 128 + program->ended_by
+                                  : program->exit_status;
 }
 
 int exit_status(struct program *program)
@@ -1154,6 +1161,7 @@ void end_program(struct program *program)
         wait_on(-1, 0, moment_in(0.002));
     }
     release_group(program->pid);
+    waitpid(program->pid, NULL, WNOHANG);
     serve_pipes(program);
     close_input(program);
 }
@@ -1183,7 +1191,7 @@ static const char *sanitizer_in(const struct program *program)
 static void check_end_of_program(struct program *program)
 {
     bool died = program->has_ended && !program->killed &&
-                WIFSIGNALED(program->status);
+                program->ended_by != 0;
     bool left = program->has_ended && !program->end_expected &&
                 program->is_server && program->port != 0;
     end_program(program);

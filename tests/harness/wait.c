@@ -143,7 +143,7 @@ void wait_on_many(struct pollfd *many, size_t how_many, double until)
         double ended_at = last_child_ended;
         while (read(child_ended[0], news, sizeof news) > 0)
             continue;
-        reap_programs(ended_at);
+        look_who_has_ended(ended_at);
     }
     for (struct program *each = programs; each != NULL; each = each->next)
         serve_pipes(each);
