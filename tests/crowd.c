@@ -1128,10 +1128,20 @@ TEST(server, closes_a_member_that_does_not_read,
     now_trying("what the slow one finds when it reads: a beginning of what the "
                "others heard, without a hole");
     slow->is_deaf = false;
-    if (was_closed)
-        hear_the_end(scene.crowd, slow);
-    else
+    if (!was_closed) {
         slow->wanted = 1 + scene.said;
+        was_closed = !hears_all(scene.crowd) && slow->is_over;
+        const char *left = text_of("left %s", slow->name);
+        if (was_closed && !hears(scene.crowd, scene.ada, 0, left, patience()))
+            fail_test("Expected: the connection of %s ended before all had "
+                      "come, so ada hears \"%s\".\n"
+                      "She has not in %.1f s.",
+                      slow->name, left, patience());
+    }
+    if (was_closed) {
+        slow->wanted = 0;
+        hear_the_end(scene.crowd, slow);
+    }
     hear_all(scene.crowd, "all that ada said");
     slow->has_gone = was_closed;
     slow->is_over = false; /* what it heard may end early */
