@@ -2538,9 +2538,9 @@ static enum round play_silent_servers(const struct text *text)
     static const struct {
         const char *seconds, *what;
     } servers[] = {
-        {"0.3", "takes the text and says nothing"},
-        {"0.3", "takes the text, sends a part of its answer, and no more"},
-        {"0.3", "takes nothing of a long text"},
+        {"0.9", "takes the text and says nothing"},
+        {"0.9", "takes the text, sends a part of its answer, and no more"},
+        {"0.9", "takes nothing of a long text"},
         {"4", "takes its time (0.5 s), but the client allows 4 s"},
         {NULL, "takes its time (0.5 s), but the client allows 5 s"},
     };
@@ -2612,8 +2612,8 @@ TEST(client, silent_server,
     for (size_t tries = 0; tries < 3 && round != AS_PROMISED; tries++)
         round = play_silent_servers(&text);
     if (round == TOO_LATE)
-        fail_test("With -t 0.3 a client whose server is silent should give up "
-                  "after 0.3 s. It took more than 2 s, three times.");
+        fail_test("With -t 0.9 a client whose server is silent should give up "
+                  "after 0.9 s. It took more than 2 s, three times.");
     if (round == NO_VERDICT)
         skip_test("this machine is too busy to measure time");
     empty(&text);
