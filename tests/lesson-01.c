@@ -233,6 +233,27 @@ TEST(server, default_port,
         .arguments = (const char *[]){"-a", "127.0.0.1", NULL}}));
 }
 
+TEST(server, largest_port,
+     .promise = "A usage line and exit status 2 are the answer to a port that "
+                "is no number from 0 to 65535: 65535 is one.",
+     .cause = "The bound is one off: < where <= is meant.", .read = CODE)
+{
+    reserve_port(65535);
+    struct program *server = start_server_with(
+        &(struct start){.arguments = (const char *[]){"-p", "65535", NULL}});
+    size_t printed = 0;
+    double until = now() + patience();
+    while (!has_ended(server) && printed == 0 && now() < until) {
+        standard_output(server, &printed);
+        let_pass(0.001);
+    }
+    /* Somebody else may have the port: that is a failure at run time. */
+    if (has_ended(server))
+        expect_exit(server, 1);
+    else
+        expect_output_text(server, "listening on 127.0.0.1:65535\n");
+}
+
 struct call {
     const char *what;
     const char *arguments[5];
@@ -302,12 +323,15 @@ TEST(server, address_that_cannot_be,
                 "fails. " PROMISE_FAILURE,
      .cause = "The result of inet_pton() is not looked at: 0 means that the "
               "text is no address, and the structure stays as it was, often "
-              "0.0.0.0, which is every address of the machine. Or bind() "
-              "fails and nobody looks.",
+              "0.0.0.0, which is every address of the machine. Or names are "
+              "looked up, and some libraries take an empty one for every "
+              "address. Or bind() fails and nobody looks.",
      .read = CODE, .patient = true)
 {
     static const struct call calls[] = {
         {"a text that is no address", {"-p", "0", "-a", "a..b"}},
+        {"a name, which is no numeric address", {"-p", "0", "-a", "localhost"}},
+        {"an empty text", {"-p", "0", "-a", ""}},
         {"an IPv6 address", {"-p", "0", "-a", "::1"}},
         {"an address that no machine has", {"-p", "0", "-a", "192.0.2.1"}},
     };
@@ -837,17 +861,30 @@ TEST(server, idle_without_clients, .promise = PROMISE_REST,
 }
 
 TEST(server, silent_client_is_kept, .promise = PROMISE_ECHO,
-     .cause = "The server gives up on a client that says nothing for a while "
-              "(SO_RCVTIMEO, settimeout(), a poll() with a timeout). Silence "
-              "is no end: only end of file is.",
+     .cause = "The server gives up on a client that says nothing, or takes "
+              "nothing, for a while (SO_RCVTIMEO, SO_SNDTIMEO, settimeout(), "
+              "a poll() with a timeout). Silence is no end: only end of file "
+              "is.",
      .read = CODE, .patient = true, .slow = true)
 {
     struct program *server = start_server(NULL);
     struct peer *client = connect_to(server);
     greet(client);
+
+    note("another server has a client that does not read");
+    struct program *other = start_server(NULL);
+    size_t length = large(6 << 20);
+    const unsigned char *bytes = pattern(length, 12);
+    struct peer *reader = connect_with(
+        other, &(struct connect_options){.receive_buffer = 16384});
+    size_t sent = send_until_full(reader, bytes, length, 0.1);
+    half_close(reader);
+
     expect_silence(client, 2.5);
     send_text(client, "still here");
     expect_text(client, "still here");
+    note("now it reads");
+    expect_all_back(reader, bytes, sent);
 }
 
 TEST(server, idle_with_clients, .promise = PROMISE_REST,
