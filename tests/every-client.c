@@ -37,6 +37,7 @@ static const struct call wrong_calls[] = {
     {"-t and nothing", {"-t", "", HERE, "7777"}},
     {"-t 1s", {"-t", "1s", HERE, "7777"}},
     {"-t nan", {"-t", "nan", HERE, "7777"}},
+    {"-t inf", {"-t", "inf", HERE, "7777"}},
     {"-r -1", {"-r", "-1", HERE, "7777"}},
     {"-r 1.5", {"-r", "1.5", HERE, "7777"}},
     {"-r and a word", {"-r", "often", HERE, "7777"}},

@@ -14,6 +14,7 @@
 #include "harness.h"
 #include "inside.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -419,6 +420,10 @@ static struct program *start_by_shell(const char *before, const char *behind,
     "atoi and atof stop at the first character that they do not know, and do " \
     "not say so: \"1x\" is 1, \"x\" is 0. strtol and strtod say where they "   \
     "stopped; the program has to look whether that is the end of the text."
+#define NO_DECIMAL                                                             \
+    "strtod, and what other languages have in its place, also reads \"nan\", " \
+    "\"inf\" and \"0x10\". No comparison holds for nan: it is neither below "  \
+    "0 nor over it."
 
 TEST(client, wrong_usage, .promise = PROMISE_USAGE, .cause = NOT_WHOLE,
      .read = READ_USAGE, .patient = true)
@@ -448,6 +453,12 @@ TEST(client, wrong_usage, .promise = PROMISE_USAGE, .cause = NOT_WHOLE,
          {"-t", "1x", address, port}},
         {"seconds with two points", NOT_WHOLE, {"-t", "1.5.2", address, port}},
         {"no digits at all for seconds", NOT_WHOLE, {"-t", "", address, port}},
+        {"seconds that are not a number",
+         NO_DECIMAL,
+         {"-t", "nan", address, port}},
+        {"seconds without end", NO_DECIMAL, {"-t", "inf", address, port}},
+        {"seconds without end", NO_DECIMAL, {"-t", "Infinity", address, port}},
+        {"hexadecimal seconds", NO_DECIMAL, {"-t", "0x10", address, port}},
         {"retries below 0", NO_RANGE, {"-r", "-1", address, port}},
         {"retries that are no whole number",
          NOT_WHOLE,
@@ -495,7 +506,9 @@ TEST(client, wrong_usage, .promise = PROMISE_USAGE, .cause = NOT_WHOLE,
 TEST(client, right_usage, .promise = PROMISE_OPTIONS,
      .cause = "Arguments are picked apart by hand instead of with getopt, "
               "which also takes \"-t2\" for \"-t 2\" and \"--\" as the end of "
-              "the options; or seconds are read as a whole number.",
+              "the options; or seconds are read as a whole number; or so many "
+              "milliseconds do not fit into the type that a timer takes, and "
+              "it is over at once.",
      .read = READ_USAGE)
 {
     static const char *const cases[][6] = {
@@ -505,6 +518,7 @@ TEST(client, right_usage, .promise = PROMISE_OPTIONS,
         {"-r", "12", "-t", "30"},
         {"-t2.5", "-r0"},
         {"-r", "1", "--"},
+        {"-t", "3000000"},
     };
     struct listener *listener = listen_here();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -516,6 +530,25 @@ TEST(client, right_usage, .promise = PROMISE_OPTIONS,
         echo_all(peer, client, "hello\n", 6, 4096);
         expect_output_text(client, "hello\n");
         expect_good_end(client);
+    }
+}
+
+TEST(client, smallest_and_largest_port,
+     .promise = "A usage line and exit status 2 are the answer to a port that "
+                "is no number from 0 to 65535: these two are such numbers. "
+                "That nobody listens there is a failure at run time.",
+     .cause = "The bounds are one off: < where <= is meant, or 0 is taken for "
+              "the sign that no number was there.",
+     .read = READ_USAGE)
+{
+    reserve_port(65535);
+    static const char *const ports[] = {"0", "65535"};
+    for (int i = 0; i < 2; i++) {
+        note("port %s, where nobody listens", ports[i]);
+        struct program *client = start_client("-t", "2", "-r", "0", "127.0.0.1",
+                                              ports[i], NULL);
+        type_and_end(client, "hello\n", 6);
+        expect_failure(client, "", 0);
     }
 }
 
@@ -1547,6 +1580,28 @@ TEST(client, refused_is_retried, .promise = PROMISE_RETRY,
      .read = BREAK_IT ": believe poll", .patient = true)
 {
     expect_two_pauses("127.0.0.1", NULL);
+}
+
+TEST(client, unreachable_is_retried, .promise = PROMISE_RETRY,
+     .cause = "Only refused and timed out are retried. While a network is "
+              "being plugged in there is no way to the server (ENETUNREACH, "
+              "EHOSTUNREACH): that may pass as well.",
+     .read = READ_RETRY, .patient = true)
+{
+    /* TCP has no connections to a group: the kernel refuses on its own. */
+    static const char group[] = "224.0.0.1";
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(7)};
+    inet_pton(AF_INET, group, &address.sin_addr);
+    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                            0);
+    bool unreachable = connect(descriptor, (struct sockaddr *)&address,
+                               sizeof address) == -1 &&
+                       errno == ENETUNREACH;
+    close(descriptor);
+    if (!unreachable)
+        skip_test("on this machine %s is not unreachable", group);
+    note("%s is the address of a group, which TCP cannot reach", group);
+    expect_two_pauses(group, NULL);
 }
 
 TEST(client, server_that_comes_up_late, .promise = PROMISE_RETRY,
