@@ -2072,6 +2072,14 @@ TEST(client, escapes,
     add(&sent, "a\0b\0c", 5);
     client = start_client_to(listener, NULL);
     check_client(listener, client, &typed, &sent, &sent, &sent);
+
+    note("NULs where digits or the brace should stand");
+    usual_cause("strchr() finds the NUL that ends its string as well: asked "
+                "whether a NUL is one of the digits, it says yes.");
+    empty(&typed);
+    add(&typed, "\\u{\0}\\u{4\0}\\u{41\0", 17);
+    client = start_client_to(listener, NULL);
+    check_client(listener, client, &typed, &typed, &typed, &typed);
     empty(&typed);
     empty(&sent);
 }
@@ -2090,6 +2098,8 @@ TEST(client, escapes_at_the_end_and_in_pieces,
     struct listener *listener = listen_here();
     static const struct escape at_the_end[] = {
         {"end \\u{1F600}", "end \xf0\x9f\x98\x80"},
+        {"end \\u{9}", "end \t"},
+        {"end \\u{4", "end \\u{4"},
         {"end \\u{1F600", "end \\u{1F600"},
         {"end \\u{", "end \\u{"},
         {"end \\u", "end \\u"},
@@ -2333,6 +2343,7 @@ static const struct shown shown[] = {
     {0x80, "c2 80", "\\u{80}"},
     {0x85, "c2 85", "\\u{85}"},
     {0x9f, "c2 9f", "\\u{9F}"},
+    {0xa0, "c2 a0", NULL},
     {0xa1, "c2 a1", NULL},
     {0x7ff, "df bf", NULL},
     {0x800, "e0 a0 80", NULL},
@@ -2455,8 +2466,9 @@ TEST(client, server_that_breaks_off,
      .promise = "A server that closes before it has taken all, or resets: exit "
                 "1.",
      .cause = "A result of send() or recv() is not looked at, or ECONNRESET "
-              "and EPIPE are taken for the end of the text. Or SIGPIPE ends "
-              "the program.",
+              "and EPIPE are taken for the end of the text. Or the end of the "
+              "answer is a good end, although not all of the text has gone. "
+              "Or SIGPIPE ends the program.",
      .read = BREAK)
 {
     static struct text text;
@@ -2507,15 +2519,18 @@ TEST(client, server_that_breaks_off,
         "closes when 1,000 bytes have come",
         "resets when 1,000 bytes have come",
         "ends its own side when 1,000 bytes have come, and takes no more",
+        "answers the first 1,000 bytes, ends its own side, takes no more",
     };
     for (size_t way = 0; way < COUNT(ways); way++) {
-        note("the client has 4,000,000 bytes to send; the server %s",
+        note("the client has 1,000,000 bytes to send; the server %s",
              ways[way]);
-        client = start_client_to(listener, "-t", way == 2 ? "0.2" : "5", NULL);
+        client = start_client_to(listener, "-t", way >= 2 ? "0.2" : "5", NULL);
         type_and_end(client, text.bytes, text.length);
         peer = accept_client(listener);
         char bytes[1000];
         receive_bytes(peer, bytes, sizeof bytes);
+        if (way == 3)
+            send_bytes(peer, bytes, sizeof bytes);
         if (way == 0)
             close_peer(peer);
         else if (way == 1)
