@@ -179,11 +179,15 @@ TEST(server, every_failure_to_start,
                 "bound, and a port that is taken, are run-time failures: exit "
                 "1, one line on standard error.",
      .cause = "The result of a call is not checked (inet_pton, getaddrinfo, "
-              "bind, listen), or the program ends with another status than 1.",
+              "bind, listen), or the program ends with another status than 1. "
+              "Or names are looked up, where AI_NUMERICHOST is wanted; some "
+              "libraries take an empty one for every address.",
      .read = BREAK, .patient = true)
 {
     static const struct wrong_usage addresses[] = {
         {"a text that is no address", {"-p", "0", "-a", "a..b"}},
+        {"a name, which is no numeric address", {"-p", "0", "-a", "localhost"}},
+        {"an empty text", {"-p", "0", "-a", ""}},
 #if LESSON == 1
         {"an IPv6 address", {"-p", "0", "-a", "::1"}},
 #endif
@@ -249,7 +253,28 @@ TEST(server, every_server_starts_again_on_its_port,
     exchange_once(server);
 }
 
-/* ---------------------------------------------------------- bad clients */
+/* ------------------------------------------------- bad clients, and slow */
+
+#if LESSON <= 4
+/* From lesson 05 on, -i says how long a client may take to join. */
+TEST(server, every_client_may_take_its_time,
+     .promise = "03: The client sends UTF-8 text and half-closes. 04: `ping` "
+                "is answered at once with `pong`, joined or not. (How long it "
+                "may be silent before is not bounded.)",
+     .cause = "The server gives up on a client that says nothing for a while "
+              "(SO_RCVTIMEO, settimeout(), a poll() with a timeout). Silence "
+              "is no end: only end of file is.",
+     .read = BREAK, .patient = true, .slow = true)
+{
+    struct program *server = start_server(NULL);
+    struct peer *client = connect_to(server);
+    note("the client says nothing for 2.5 s");
+    let_pass(2.5);
+    send_request(client);
+    expect_answer(client);
+    close_peer(client);
+}
+#endif
 
 TEST(server, every_server_survives_clients_that_vanish,
      .promise = "No program dies of SIGPIPE. Whatever a client does, the next "
