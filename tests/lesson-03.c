@@ -2524,7 +2524,7 @@ TEST(client, server_that_breaks_off,
     for (size_t way = 0; way < COUNT(ways); way++) {
         note("the client has 1,000,000 bytes to send; the server %s",
              ways[way]);
-        client = start_client_to(listener, "-t", way >= 2 ? "0.2" : "5", NULL);
+        client = start_client_to(listener, "-t", way >= 2 ? "0.9" : "5", NULL);
         type_and_end(client, text.bytes, text.length);
         peer = accept_client(listener);
         char bytes[1000];
