@@ -1059,6 +1059,39 @@ static bool fill_kernel(struct scene *scene, struct guest *slow,
     return false;
 }
 
+TEST(server, a_burst_closes_nobody_who_reads,
+     .promise = "When more than 256 KiB wait for a member beyond what the "
+                "kernel takes, it is closed. Whoever closes or breaks off, "
+                "nothing that another member said is lost.",
+     .cause = "What many say at once is put into a member's queue, and the "
+              "queue is found too long before a single send() has been tried: "
+              "a member that reads everything is closed.",
+     .read = CODE, .patient = ONE_SEED)
+{
+    /* To each goes more than the limit, by less than any kernel takes. */
+    enum { TALKERS = 5, TEXTS = 7, SIZE = 8000 };
+    if (hostile_seed() != 0)
+        return; /* there the kernel may take hardly anything */
+    struct program *server = start_server(NULL);
+    struct crowd *crowd = new_crowd();
+    struct guest *talkers[TALKERS];
+    for (int i = 0; i < TALKERS; i++)
+        talkers[i] = enter(crowd, server, text_of("m%d", i), i + 1);
+    note("%d members say %d texts of %d bytes each, while the server is "
+         "stopped",
+         TALKERS, TEXTS, SIZE);
+    stop_program(server);
+    for (int i = 0; i < TALKERS; i++) {
+        for (int k = 0; k < TEXTS; k++)
+            tell(talkers[i], say(text_of("%d %s", k, repeat("b", SIZE - 2))));
+        talkers[i]->wanted = talkers[i]->count + TALKERS * TEXTS;
+    }
+    attend_for(crowd, 0.05);
+    continue_program(server);
+    hear_all(crowd, "all that was said");
+    expect_one_order(crowd);
+}
+
 TEST(server, a_slow_member_loses_nothing,
      .promise = "When more than 256 KiB wait for it beyond what the kernel "
                 "takes, it is closed. Requests, events: a member sees "
