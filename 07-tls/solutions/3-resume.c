@@ -21,7 +21,7 @@
  *       on standard error, and exit status 1.
  *     - A session of TLS 1.3 is used once (RFC 8446, appendix C.4): whoever
  *       listens sees it in clear, and would know the client by it. Each visit
- *       brings a new one, or the next is full. In TLS 1.2 one may serve on.
+ *       brings a new one, or the next is full. In TLS 1.2 one serves on.
  *
  * Beware of the moment. In TLS 1.3 the server sends its sessions (tickets) when
  * the handshake is over: who asks for one then gets one that cannot be resumed.
