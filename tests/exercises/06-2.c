@@ -171,6 +171,33 @@ TEST(client, ten_thousand_commands_at_random,
     free_bytes(&expected);
 }
 
+TEST(client, all_ids_are_set_at_once,
+     .promise = "An ID is a number from 0 to 99,999.",
+     .cause = "All timers may be set at the same time, and there is no room for "
+              "the last: whoever counts the places of the heap from 1 needs "
+              "one more. Or a number is too small for 99,999.",
+     .read = READ)
+{
+    enum { IDS = 100000, KEPT = 50 };
+    struct bytes typed = new_text(), expected = new_text();
+    for (int id = 0; id < IDS; id++) /* in this order a heap has little to do */
+        append_format(&typed, "set %d %d\n", id, id);
+    for (int id = IDS - KEPT - 1; id >= KEPT; id--) /* the last places first */
+        append_format(&typed, "cancel %d\n", id);
+    append_format(&typed, "until %d\n", IDS);
+    for (int id = 0; id < IDS; id++)
+        if (id < KEPT || id >= IDS - KEPT)
+            append_format(&expected, "due %d\n", id);
+    append_format(&expected, "next never\n");
+    struct program *timers = start();
+    type_and_end(timers, typed.data, typed.length);
+    expect_output(timers, expected.data, expected.length);
+    expect_output_end(timers);
+    expect_exit(timers, 0);
+    free_bytes(&typed);
+    free_bytes(&expected);
+}
+
 TEST(client, refuses_what_is_no_command,
      .promise = "Any other line: a line on standard error, exit status 1.",
      .cause = "The commands worked at the beginning: something of them was "
