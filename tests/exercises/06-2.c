@@ -173,9 +173,10 @@ TEST(client, ten_thousand_commands_at_random,
 
 TEST(client, all_ids_are_set_at_once,
      .promise = "An ID is a number from 0 to 99,999.",
-     .cause = "All timers may be set at the same time, and there is no room for "
-              "the last: whoever counts the places of the heap from 1 needs "
-              "one more. Or a number is too small for 99,999.",
+     .cause =
+         "All timers may be set at the same time, and there is no room for "
+         "the last: whoever counts the places of the heap from 1 needs "
+         "one more. Or a number is too small for 99,999.",
      .read = READ)
 {
     enum { IDS = 100000, KEPT = 50 };
