@@ -1515,17 +1515,6 @@ TEST(server, closes_who_does_not_join,
     nobody_hears(crowd, 0.01);
     expect_idle(server, "when those who did not join have been closed");
 
-    now_trying("-m 1 -i 0.4: the place of one that was closed is free");
-    usual_cause("A place is given back when a client goes, and not when the "
-                "server closes the connection.");
-    server = start_server("-m", "1", "-i", "0.4", NULL);
-    crowd = new_crowd();
-    silent = bring(crowd, server, "the one who is silent");
-    hear_the_end(crowd, silent);
-    walk_out(silent);
-    take_free_place(crowd, server, "ada", 1);
-    usual_cause(NULL);
-
     now_trying("-i 0: for ever");
     server = start_server("-i", "0", NULL);
     crowd = new_crowd();
@@ -1540,6 +1529,21 @@ TEST(server, closes_who_does_not_join,
     tell(silent, join_as("ada"));
     expect_heard(crowd, silent, "welcome ada 1");
     now_trying(NULL);
+}
+
+TEST(server, who_did_not_join_leaves_its_place,
+     .promise = "One that has not joined within `-i` is closed. `-m "
+                "CONNECTIONS`, the most at once: its place is free then.",
+     .cause = "A place is given back when a client goes, and not when the "
+              "server closes the connection.",
+     .read = CODE, .patient = true)
+{
+    struct program *server = start_server("-m", "1", "-i", "0.4", NULL);
+    struct crowd *crowd = new_crowd();
+    struct guest *silent = bring(crowd, server, "the one who is silent");
+    hear_the_end(crowd, silent);
+    walk_out(silent);
+    take_free_place(crowd, server, "ada", 1);
 }
 
 /* ==================================================== half-closing ======== */

@@ -164,7 +164,7 @@ void expect_running(struct program *program);
 /* Empties the pipe that was full, and collects the output from then on. */
 void unblock_output(struct program *program);
 
-/* Whether the program has ended (it is then reaped). Never waits. */
+/* Whether the program has ended. Never waits. */
 bool has_ended(struct program *program);
 
 /* Seconds between the program's start and its end (or now). */
