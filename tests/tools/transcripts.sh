@@ -38,19 +38,36 @@ clitest=$(command -v clitest) || {
 }
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/transcripts.XXXXXX") || finish 0 1 0
 group=
+reserved=
 clean_up_group() {
     [ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null
     group= # the number may soon be another's
 }
-trap 'clean_up_group; rm -rf "$scratch"' EXIT
+clean_up() {
+    clean_up_group
+    [ -z "$reserved" ] || rmdir "$reserved"
+    rm -rf "$scratch"
+}
+trap clean_up EXIT
 trap 'exit 1' INT TERM HUP
 unset MAKEFLAGS MFLAGS MAKELEVEL SERVER CLIENT CDPATH
 
-# Ten ports below the range that the kernel gives away (32768 and up).
+# Ten ports below the range that the kernel gives away (32768 and up). Making a
+# directory succeeds for one run alone, so that no other takes the same ten.
 decade=$((1100 + ($$ + 10#$1 * 200) % 2000))
-while (: </dev/tcp/127.0.0.1/${decade}7) 2>/dev/null; do
-    decade=$((1100 + (decade + 7) % 2000))
+for _ in {1..2000}; do
+    reserved=/tmp/transcripts-ports.$decade
+    mkdir "$reserved" 2>/dev/null && {
+        (: </dev/tcp/127.0.0.1/${decade}7) 2>/dev/null || break
+        rmdir "$reserved"
+    }
+    reserved=
+    decade=$((1100 + (decade - 1100 + 7) % 2000))
 done
+[ -n "$reserved" ] || {
+    echo "No ports are free; old /tmp/transcripts-ports.* may be in the way."
+    finish 0 1 0
+}
 
 # The lesson, and every other one whose programs its README runs.
 cp -Rp "$top"/[0-9][0-9]-* "$scratch" || finish 0 1 0
