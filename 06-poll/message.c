@@ -93,7 +93,8 @@ const char *message_read(const char *payload, size_t length,
 {
     *message = (struct message){0};
     /* JSON_ALLOW_NUL: without it jansson refuses `\u0000` in a string, for the
-     * sake of those who would use strlen on it. */
+     * sake of those who would use strlen on it. In the name of a member it
+     * refuses it all the same, although JSON allows it. */
     json_t *json = json_loadb(payload, length, JSON_ALLOW_NUL, NULL);
     if (json == NULL)
         return "this is no JSON object in UTF-8";
