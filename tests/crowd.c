@@ -1824,8 +1824,9 @@ static void expect_clean_end(const struct ending_case *ending)
     double bound = patience() / 10;
     for (int round = 1;; round++) {
         now_trying(text_of("%s, with %s", name, ending->what));
-        struct scene scene = {.server = start_server("-m", ending->most, NULL),
-                              .crowd = new_crowd()};
+        struct scene scene = {
+            .server = start_server_on(unused_port(), "-m", ending->most, NULL),
+            .crowd = new_crowd()};
         struct program *server = scene.server;
         ending->prepare(&scene);
         expect_running(server);
