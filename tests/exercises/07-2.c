@@ -348,8 +348,8 @@ TEST(server, nothing_of_the_old_ones_stays,
     enum { ROUNDS = 40, RELOADS = 10 };
     struct program *server = start();
     struct peer *there = come(server);
-    struct holdings before = {0}, held = {0};
-    size_t first = 0, without = 0;
+    struct holdings first = {0}, before = {0}, held = {0};
+    size_t without = 0;
     int round = 0;
     for (; round < ROUNDS && without < 2; round++) {
         for (int i = 0; i < RELOADS; i++) {
@@ -358,7 +358,7 @@ TEST(server, nothing_of_the_old_ones_stays,
         }
         held = holdings_of(server);
         if (round == 0) {
-            first = held.memory;
+            first = held;
         } else {
             bool grew = held.memory >= before.memory + 65536;
             without = grew ? 0 : without + 1;
@@ -369,6 +369,15 @@ TEST(server, nothing_of_the_old_ones_stays,
         fail_test("Expected: the server's memory does not grow with each "
                   "SIGHUP.\n"
                   "It holds %zu KiB after %d of them, and %zu KiB after %d.",
-                  first >> 10, RELOADS, held.memory >> 10, round * RELOADS);
+                  first.memory >> 10, RELOADS, held.memory >> 10,
+                  round * RELOADS);
+    /* One for each SIGHUP would be 2 * RELOADS more, at least. */
+    if (held.descriptors > first.descriptors + RELOADS)
+        fail_test("Expected: the server holds no more descriptors with each "
+                  "SIGHUP.\n"
+                  "It holds %zu after %d of them, and %zu after %d. A file "
+                  "that was opened has to be closed.",
+                  first.descriptors, RELOADS, held.descriptors,
+                  round * RELOADS);
     expect_echo(there);
 }
