@@ -1824,6 +1824,8 @@ static void expect_clean_end(const struct ending_case *ending)
     double bound = patience() / 10;
     for (int round = 1;; round++) {
         now_trying(text_of("%s, with %s", name, ending->what));
+        /* Another server takes this port again below. One that the kernel chose
+         * could be somebody else's by then. */
         struct scene scene = {
             .server = start_server_on(unused_port(), "-m", ending->most, NULL),
             .crowd = new_crowd()};
