@@ -1500,7 +1500,8 @@ static struct program *start_in_view(const struct view *view,
 
 /* Asks this machine's resolver for the addresses of a name, in the view: how
  * many lines getent prints for stream sockets, or -1 when that is not possible
- * here, or takes longer than half a second. */
+ * here, or the resolver takes longer than half a second. (Making the view may
+ * take longer than that on a busy machine.) */
 static int addresses_in_view(const struct view *view, const char *name)
 {
     static const char there[] = "the view is there";
@@ -1510,15 +1511,27 @@ static int addresses_in_view(const struct view *view, const char *name)
         "re");
     if (command == NULL)
         return -1;
-    double from = now();
     char line[256];
     bool is_there = fgets(line, sizeof line, command) != NULL &&
                     strncmp(line, there, strlen(there)) == 0;
+    double from = now();
     int count = 0;
     while (fgets(line, sizeof line, command) != NULL)
         count += strstr(line, "STREAM") != NULL;
     pclose(command);
     return is_there && now() - from < 0.5 ? count : -1;
+}
+
+/* Whether the name has so many addresses in the view. Three questions, for a
+ * busy machine may be late with an answer. */
+static bool has_addresses_in_view(const struct view *view, const char *name,
+                                  int count)
+{
+    for (int i = 0; i < 3; i++) {
+        if (addresses_in_view(view, name) == count)
+            return true;
+    }
+    return false;
 }
 
 /* A client that cannot connect. */
@@ -1760,7 +1773,7 @@ TEST(client, every_address, .promise = PROMISE_ATTEMPT,
               "socket is writable.",
      .read = READ_ADDRESSES, .patient = true, .slow = true)
 {
-    if (addresses_in_view(&hosts, "near.test") != 2)
+    if (!has_addresses_in_view(&hosts, "near.test", 2))
         skip_test("no name can be given two addresses here: that needs "
                   "unshare(1), mount(8) and getent(1), and the right to use "
                   "them");
@@ -1796,7 +1809,7 @@ TEST(client, name_server_without_answer, .promise = PROMISE_RETRY,
         {{"/etc/nsswitch.conf", "hosts: files dns\n"},
          {"/etc/resolv.conf", "nameserver 127.0.0.77\n"
                               "options attempts:1 timeout:1\n"}}};
-    if (addresses_in_view(&nobody, "server.test") != 0)
+    if (!has_addresses_in_view(&nobody, "server.test", 0))
         skip_test(
             "no other name server can be set here: that needs unshare(1), "
             "mount(8) and getent(1), and the right to use them");
