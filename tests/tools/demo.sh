@@ -24,10 +24,12 @@ trap clean_up EXIT
 trap 'exit 130' INT HUP
 trap 'give_up "Something has not ended for a minute."' TERM
 
-# All of it takes a few seconds. (read can wait without a process of its own.)
-mkfifo "$scratch/never" || exit 1
+# All of it takes a few seconds, and more on a machine that is busy: the minute
+# begins anew with each command, which writes a line into this pipe. (read can
+# wait without a process of its own.)
+mkfifo "$scratch/going_on" || exit 1
 {
-    read -r -t 60 <>"$scratch/never"
+    while read -r -t 60; do continue; done <>"$scratch/going_on"
     kill "$$"
 } &
 
@@ -48,6 +50,7 @@ explain() {
 
 show_command() {
     printf '\n    %s$ %s%s\n' "$command" "$1" "$plain"
+    echo 1<>"$scratch/going_on"
 }
 
 # What a program printed.
@@ -122,7 +125,8 @@ show_wire() {
 # run "COMMAND": shows a shell command, runs it, and shows what it printed.
 run() {
     show_command "$1"
-    bash -c "$1" </dev/null >"$scratch/output" 2>&1
+    bash -c "$1" </dev/null >"$scratch/output" 2>&1 &
+    wait $! # a signal ends the wait, but not that for a command in front
     show_output "$scratch/output"
 }
 
