@@ -108,7 +108,8 @@ mkdir -p "$folder" || complain "cannot make the folder $folder"
 umask 077
 
 # They are made in a folder of their own and moved when all are there, so that
-# a server that starts meanwhile finds the old ones or the new ones.
+# a server that starts meanwhile finds whole files: the old ones, the new ones,
+# or for a moment a key and a certificate that do not belong together.
 made=$(mktemp -d "$folder/.making.XXXXXX") ||
     complain "cannot write into $folder"
 trap 'rm -rf "$made"' EXIT
