@@ -118,7 +118,7 @@ while kill -0 "$watching" 2>/dev/null; do
                 start_judging
             fi
             ;;
-        q | Q) exit 0 ;;
+        q | Q) echo && exit 0 ;;
     esac
 done
 cat "$scratch/watcher"
