@@ -64,6 +64,11 @@ static SSL_CTX *new_context(const SSL_METHOD *method)
                                      SSL_OP_CIPHER_SERVER_PREFERENCE);
     /* An idle session needs no buffers: about 15 KiB less for each. */
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+    /* What comes and holds no bytes of ours, a KeyUpdate for example, ends a
+     * call of SSL_read with WANT_READ. Else it would read on until such bytes
+     * come: a peer that sends nothing but KeyUpdates would keep it there, and
+     * everybody else waiting, and the answers would pile up in memory. */
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
     /* Sessions that could be resumed are with the clients, in tickets; a server
      * that kept them too would grow. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
@@ -249,8 +254,9 @@ static ssize_t tls_receive(struct connection *connection, char *bytes,
     if (BIO_pending(SSL_get_wbio(session)) > RECORD_MAX) {
         /* Receiving makes OpenSSL answer now and then, and who does not take
          * the answers could make the memory for them grow. So we receive when
-         * we can send. */
+         * we can send; until then nobody is to ask without waiting. */
         connection->receive_waits_for = POLLOUT;
+        connection->more = false;
         errno = EAGAIN;
         return -1;
     }
