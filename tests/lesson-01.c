@@ -428,6 +428,36 @@ TEST(server, echo_at_once, .promise = PROMISE_ECHO,
     expect_end_of_file(client);
 }
 
+TEST(server, echo_while_more_comes, .promise = PROMISE_ECHO,
+     .cause = "The server calls recv() until nothing more comes for a moment "
+              "(settimeout(), SO_RCVTIMEO, a poll() with a timeout), and only "
+              "then sends. A client that makes no pause gets no answer. What "
+              "one recv() brings has to go back before the next one.",
+     .read = CODE)
+{
+    enum { MOST = 10000 };
+    static char dots[MOST];
+    memset(dots, '.', MOST);
+    struct program *server = start_server(NULL);
+    struct peer *client = connect_to(server);
+    note("the client sends a byte every 5 ms, until something comes back");
+    size_t sent = 0;
+    double from = now();
+    while (bytes_waiting(client) == 0) {
+        if (sent == MOST || now() - from > patience())
+            fail_test("Expected: bytes come back while the client still "
+                      "sends.\nIt has sent %zu, one every 5 ms, and for %.1f s "
+                      "none came back.",
+                      sent, now() - from);
+        send(descriptor_of(client), dots, 1, MSG_NOSIGNAL);
+        sent++;
+        let_pass(0.005);
+    }
+    half_close(client);
+    expect_bytes(client, dots, sent);
+    expect_end_of_file(client);
+}
+
 TEST(server, echo_of_any_byte, .promise = PROMISE_ECHO,
      .cause = "The bytes are treated as a string: strlen(), printf(\"%s\"), "
               "strcpy() stop at a NUL byte, and a char that holds 0xFF is "
