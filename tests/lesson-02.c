@@ -573,6 +573,22 @@ TEST(client, each_line_comes_back_before_the_next,
         echo_text(peer, client, lines[i]);
         expect_output_text(client, lines[i]);
     }
+    usual_cause("Standard output is written line by line (setlinebuf(), "
+                "line_buffering): what came back has no newline yet, and waits "
+                "in a buffer. Flush it after each recv().");
+    static const char halves[] = "half a line, and the rest\n";
+    type_bytes(client, halves, 11);
+    struct dialogue d = dialogue(peer, client, halves, sizeof halves - 1);
+    while (d.came < 11 && take_piece(&d, 11 - d.came, 0.5))
+        echo_next(&d, d.came - d.echoed);
+    note("a line has been typed as far as its comma; %zu bytes of it have "
+         "come, and been sent back",
+         d.came);
+    size_t half = d.came; /* the client may wait for the rest of the line */
+    expect_output(client, halves, half);
+    type_text(client, halves + 11);
+    echo_rest(&d, d.length);
+    expect_output(client, halves + half, d.length - half);
     usual_cause("A last line without a newline is held back, thrown away, or "
                 "gets a newline that was not in the input.");
     type_text(client, "no newline at the end");
