@@ -1279,6 +1279,7 @@ TEST(client, time_that_does_not_count,
 /* An attempt to connect, as seen from outside: a socket in SYN_SENT. */
 struct attempt {
     double began, ended; /* on the clock of now() */
+    double last_seen;    /* it did not end before */
     unsigned port;       /* the client's own */
     bool open;
 };
@@ -1295,6 +1296,7 @@ struct attempts {
 static void look_at_attempts(struct attempts *attempts, int port)
 {
     unsigned ports[MOST_ATTEMPTS];
+    double before = now();
     size_t count = pending_connects(port, ports, MOST_ATTEMPTS);
     double time = now();
 
@@ -1304,6 +1306,7 @@ static void look_at_attempts(struct attempts *attempts, int port)
         for (size_t j = 0; j < count; j++) {
             if (each->open && ports[j] == each->port) {
                 there = true;
+                each->last_seen = before;
                 ports[j] = 0;
             }
         }
@@ -1315,7 +1318,7 @@ static void look_at_attempts(struct attempts *attempts, int port)
     for (size_t j = 0; j < count; j++) {
         if (ports[j] != 0 && attempts->count < MOST_ATTEMPTS)
             attempts->list[attempts->count++] = (struct attempt){
-                time, time, ports[j], true};
+                time, time, before, ports[j], true};
     }
 }
 
@@ -1394,7 +1397,21 @@ static struct outcome hanging_round(const char *seconds, const char *retries,
         }
         if (i == 0)
             continue;
-        double pause = attempts.list[i].began - attempts.list[i - 1].ended;
+        const struct attempt *before = &attempts.list[i - 1];
+        double pause = attempts.list[i].began - before->ended;
+
+        /* A slow machine makes pauses longer, never shorter. So one that is
+         * too short is enough, also where pauses are random and most of them
+         * are good. */
+        double most = attempts.list[i].began - before->last_seen;
+        if (most < 0.1 - 0.01 && before->ended - before->began < limit + 0.15) {
+            usual_cause("There is no pause, or a random one from 0 on (\"full "
+                        "jitter\"): a part of it has to be fixed, at least "
+                        "0.1 s.");
+            fail_test("Expected: every pause is 0.1 to 1 s.\nPause %zu was "
+                      "%.3f s at most; seen: %s.",
+                      i, most, story);
+        }
         if (pause < 0.1 - 0.02 || pause > (i == 1 ? 0.5 : 1) + 0.1) {
             fine = false;
             usual_cause("There is no pause, or its bounds are others. A pause "
