@@ -803,6 +803,12 @@ TEST(server, well_formed_text_comes_back,
     empty(&text);
     add_string(&text, "no newline at the end");
     check_text(server, &text, "a text without a newline at its end");
+    usual_cause("An escape such as \\u{41} is for the client to replace. What "
+                "comes to the server is text, whatever it looks like.");
+    empty(&text);
+    add_string(&text, "\\u{41}\\u{D800}\\n\\\\ %41 &#65; %s%n\n");
+    check_text(server, &text, "a text that holds \\u{41} and the like");
+    usual_cause(NULL);
 
     /* Every character would be 4 MB. All of two bytes, and of the others one
      * in 61; the pairs of first and second byte have a test of their own. */
