@@ -347,6 +347,10 @@ static const struct name_case names[] = {
     {"letters of which the UTF-8 holds bytes from 80 to 9f",
      "\xc3\x80\xc3\x9f\xe2\x82\xac", "\xc3\x80\xc3\x9f\xe2\x82\xac", 0},
     {"a blank in the middle", "ada lovelace", "ada lovelace", 0},
+    {"blanks at both ends", " ada ", " ada ", 0},
+    {"only a blank", " ", " ", 0},
+    {"U+00AD, U+200D and U+E000, which are no control characters",
+     "\xc2\xad\xe2\x80\x8d\xee\x80\x80", "\xc2\xad\xe2\x80\x8d\xee\x80\x80", 0},
     {"quotation mark and backslash", "a\\\"\\\\b", "a\"\\b", 0},
     {"16 letters with 16 combining accents", "e\xcc\x81", "e\xcc\x81", 16},
     {"Ada, which is not ada", "Ada", "Ada", 0},
@@ -356,6 +360,8 @@ static const struct name_case names[] = {
     {"33 letters", "x", NULL, 33},
     {"33 code points of two bytes", "\xc3\xa9", NULL, 33},
     {"33 code points of four bytes", "\xf0\x9f\x98\x80", NULL, 33},
+    {"17 letters with 17 combining accents, which are 34 code points",
+     "e\xcc\x81", NULL, 17},
     {"8000 letters", "x", NULL, 8000},
     {"U+0000", "\\u0000", NULL, 0},
     {"U+0000 behind letters", "ada\\u0000", NULL, 0},
@@ -386,7 +392,8 @@ TEST(server, lets_in_who_has_an_allowed_name,
      .cause = "Bytes are counted where code points are meant (strlen), or a "
               "NUL ends the name too early, or the control characters from "
               "U+007F to U+009F are forgotten; in UTF-8 those from U+0080 on "
-              "take two bytes, c2 80 to c2 9f.",
+              "take two bytes, c2 80 to c2 9f. Or more is called a control "
+              "character than these, or blanks are taken off.",
      .read = MESSAGES, .patient = ONE_SEED)
 {
     struct program *server = start_server(NULL);
