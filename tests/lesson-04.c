@@ -92,6 +92,7 @@ static const struct {
     {"a NUL between two objects",
      RAW("{\"type\":\"ping\"}\0{\"type\":\"ping\"}\n")},
     {"a NUL before the object", RAW("\0{\"type\":\"ping\"}\n")},
+    {"a form feed behind the object", RAW("{\"type\":\"ping\"}\f\n")},
     {"two objects in one line",
      RAW("{\"type\":\"ping\"}{\"type\":\"ping\"}\n")},
     {"a word", RAW("hello\n")},
@@ -165,7 +166,8 @@ TEST(server, speaks_in_lines,
     leave(channel);
     usual_cause("Empty lines are skipped without a word; or strlen(), strchr() "
                 "or strtok() is asked where the line ends, and a NUL in it, or "
-                "an empty line, leads it astray.");
+                "an empty line, leads it astray. Or more is taken off a line "
+                "than the white space of JSON: blank, tab and \\r.");
     send_lines_that_are_no_messages(server);
 }
 

@@ -475,7 +475,12 @@ static const struct payload_case no_messages[] = {
     {"a NUL behind the object", RAW(TYPE_IS("\"ping\"") "\0")},
     {"a NUL and more behind the object", RAW(TYPE_IS("\"ping\"") "\0x")},
     {"two objects in one frame", RAW(TYPE_IS("\"ping\"") TYPE_IS("\"ping\""))},
+    {"a form feed before the object", RAW("\f" TYPE_IS("\"ping\""))},
+    {"a form feed behind the object", RAW(TYPE_IS("\"ping\"") "\f")},
     {"a comma before the closing brace", RAW("{\"type\":\"ping\",}")},
+    {"a comma before the closing bracket of an array", RAW(X_IS("[1,]"))},
+    {"no comma in an array", RAW(X_IS("[1 2]"))},
+    {"a bracket that is closed with a brace", RAW(X_IS("[}"))},
     {"no colon", RAW("{\"type\" \"ping\"}")},
     {"no comma", RAW("{\"type\":\"ping\" \"x\":1}")},
     {"apostrophes", RAW("{'type':'ping'}")},
@@ -486,10 +491,13 @@ static const struct payload_case no_messages[] = {
     {"a number with a leading zero", RAW(X_IS("01"))},
     {"a number that begins with a point", RAW(X_IS(".5"))},
     {"a number that begins with a plus", RAW(X_IS("+1"))},
+    {"a number that ends with a point", RAW(X_IS("1."))},
     {"a hexadecimal number", RAW(X_IS("0x10"))},
     {"True instead of true", RAW(X_IS("True"))},
     {"an escape that there is not, \\x41", RAW(X_IS("\"\\x41\""))},
     {"an escape with too few digits", RAW(X_IS("\"\\u12\""))},
+    {"an escape with a plus among its digits", RAW(X_IS("\"\\u+041\""))},
+    {"an escape with a g among its digits", RAW(X_IS("\"\\u004g\""))},
     {"a tab in a string, not escaped", RAW(SAY_IS("\"a\tb\""))},
     {"U+0001 in a string, not escaped", RAW(SAY_IS("\"a\x01\""))},
     {"a NUL in a string, not escaped", RAW(SAY_IS("\"a\0b\""))},
@@ -510,6 +518,9 @@ static const struct payload_case no_messages[] = {
     {"the type pingpong", RAW(TYPE_IS("\"pingpong\""))},
     {"the type pin", RAW(TYPE_IS("\"pin\""))},
     {"a blank behind the type", RAW(TYPE_IS("\"ping \""))},
+    {"U+0000 behind the type", RAW(TYPE_IS("\"ping\\u0000\""))},
+    {"U+0000 behind the name of the member type",
+     RAW("{\"type\\u0000\":\"ping\"}")},
     {"a server's type, welcome",
      RAW("{\"type\":\"welcome\",\"name\":\"ada\",\"members\":1}")},
     {"a server's type, joined", RAW("{\"type\":\"joined\",\"name\":\"x\"}")},
@@ -558,9 +569,11 @@ TEST(server, answers_what_is_no_message_with_one_error,
                 "member types, a lone surrogate in any string): exactly one "
                 "`error`, and the connection goes on.",
      .cause = "The frame was whole, so only the message is lost. The parser "
-              "takes more than JSON, a member is used before anybody has "
-              "looked whether it is there and a string, an error is sent in "
-              "two places or in none, or the connection is closed.",
+              "takes more than JSON (its white space is blank, tab, \\n and "
+              "\\r alone), a string is compared up to its first NUL, a member "
+              "is used before anybody has looked whether it is there and a "
+              "string, an error is sent in two places or in none, or the "
+              "connection is closed.",
      .read = MESSAGES, .patient = ONE_SEED)
 {
     struct program *server = start_server(NULL);
