@@ -563,6 +563,36 @@ static const struct payload_case no_messages[] = {
      RAW("{\"type\":\"ping\",\"\\ud800\":1}")},
 };
 
+/* What a client sent may come back in the reason. It has to be a message then
+ * too. */
+static void send_long_unknown_types(struct program *server)
+{
+    static const struct {
+        const char *what;
+        const char *before;
+        const char *piece;
+        size_t count;
+    } types[] = {
+        {"60,000 letters", "", "x", 60000},
+        {"20,000 characters of three bytes", "", "\xe2\x82\xac", 20000},
+        {"a letter and 20,000 characters of three bytes", "x", "\xe2\x82\xac",
+         20000},
+        {"two letters and 15,000 characters of four bytes", "xx",
+         "\xf0\x9f\x98\x80", 15000},
+        {"10,000 control characters, escaped", "", "\\u0001", 10000},
+    };
+    struct channel *channel = open_channel(server);
+    for (size_t i = 0; i < COUNT(types); i++) {
+        now_trying(text_of("an unknown type of %s", types[i].what));
+        send_message(channel, text_of("{\"type\":\"%s%s\"}", types[i].before,
+                                      repeat(types[i].piece, types[i].count)));
+        expect_error(channel);
+        expect_alive(channel);
+    }
+    now_trying(NULL);
+    leave(channel);
+}
+
 TEST(server, answers_what_is_no_message_with_one_error,
      .promise = "A payload that is not such a message (ill-formed UTF-8, no "
                 "JSON, no object, unknown `type` (a server's types too), wrong "
@@ -599,6 +629,10 @@ TEST(server, answers_what_is_no_message_with_one_error,
     expect_said(channel, "ada", "still here");
     now_trying(NULL);
     leave(channel);
+    usual_cause("The reason repeats what the client sent. It may be too long "
+                "for a frame, above all when it is escaped; and what is cut "
+                "inside a character is no UTF-8.");
+    send_long_unknown_types(server);
 }
 
 /* ------------------------------------------- what is a message all the same */
