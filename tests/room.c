@@ -2052,6 +2052,34 @@ static const struct event controls[] = {
      "! no\\u{D}\\u{A}* you are root\\u{9C}"},
 };
 
+/* What a client makes of a welcome under another name than its own is its own
+ * affair; but it may not send it to the terminal. */
+static void welcome_with_control_characters(struct listener *listener)
+{
+    now_trying("control characters in the name in a welcome");
+    struct program *client = start_member(listener, "ada");
+    struct channel *channel = accept_channel(listener);
+    expect_join(channel, "ada");
+    send_message(channel, welcome("a\x1b[2Jd\xc2\x9b"
+                                  "a",
+                                  2));
+    end_input(client);
+    ends_within(channel, patience());
+    close_channel(channel);
+    exit_status(client);
+    size_t length;
+    const char *shown = standard_output(client, &length);
+    bool escape = memchr(shown, '\x1b', length) != NULL;
+    if (escape || memmem(shown, length, "\xc2\x9b", 2) != NULL)
+        fail_test(
+            "Expected: no control character that came from the network "
+            "goes to the terminal.\n"
+            "When a welcome came under the name a\\u{1B}[2Jd\\u{9B}a, the "
+            "client printed U+00%s as it is.",
+            escape ? "1B" : "9B");
+    now_trying(NULL);
+}
+
 TEST(client, shows_control_characters_harmlessly,
      .promise = "Control characters (U+0000-001F, U+007F-009F) that came from "
                 "the network, in names, texts and reasons, are shown as "
@@ -2081,6 +2109,7 @@ TEST(client, shows_control_characters_harmlessly,
     expect_output_text(client, text_of("eve: %s\n", shown.bytes));
     now_trying(NULL);
     expect_normal_end(client, channel);
+    welcome_with_control_characters(listener);
 }
 
 TEST(client, takes_frames_of_every_size,
