@@ -513,14 +513,15 @@ static bool read_listening_line(struct program *server, const char *address,
  * A program in a slow interpreter on a busy machine may take longer than
  * PATIENCE to start or to end; one that sleeps will not do it any more. Whether
  * to wait on: until `*until`, and, while the program is busy, a little longer,
- * at most twice PATIENCE from `from` on: a test may not take much more, and one
- * that spins would be taken for one that goes on slowly.
+ * until `at_last`: a test may not take much more, and one that spins would be
+ * taken for one that goes on slowly.
  */
-static bool may_take_longer(struct program *program, double from, double *until)
+static bool may_take_longer(struct program *program, double at_last,
+                            double *until)
 {
     if (now() < *until)
         return true;
-    if (now() >= from + 2 * patience() || program->has_ended)
+    if (now() >= at_last || program->has_ended)
         return false;
     if (group_rests(program->pid, 0.5))
         return false;
@@ -530,12 +531,13 @@ static bool may_take_longer(struct program *program, double from, double *until)
 
 static void wait_for_listening_line(struct program *server)
 {
-    double from = now();
-    double until = from + patience();
+    /* A dozen interpreters at once load all that they need. */
+    double at_last = moment_in(4 * patience());
+    double until = moment_in(patience());
     while (server->printed.length == 0 ||
            memchr(server->printed.data, '\n', server->printed.length) == NULL) {
         if ((server->has_ended && server->output < 0) ||
-            !may_take_longer(server, from, &until))
+            !may_take_longer(server, at_last, &until))
             return;
         wait_on(-1, 0, until);
     }
@@ -1042,7 +1044,8 @@ static int status_within(struct program *program, double seconds)
     double from = now();
     double until = from + seconds;
     program->end_expected = true;
-    while (!program->has_ended && may_take_longer(program, from, &until))
+    double at_last = from + 2 * patience();
+    while (!program->has_ended && may_take_longer(program, at_last, &until))
         wait_on(-1, 0, until);
     if (!program->has_ended)
         fail_test("Expected: %s ends.\n"
