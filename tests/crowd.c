@@ -2081,6 +2081,56 @@ TEST(server, a_thousand_connections_leave_nothing_behind,
     expect_heard(crowd, last, "welcome grace 2");
 }
 
+TEST(server, connections_leave_no_memory_behind,
+     .promise = "What a connection used, descriptors, threads, processes and "
+                "memory, is free again when it has ended.",
+     .cause = "What the server keeps of a connection, who it is and what has "
+              "come from it, is allocated when it comes and not freed on every "
+              "way out.",
+     .read = CODE, .patient = ONE_SEED, .slow = true)
+{
+    /* One that collects garbage may grow for a while; a leak reaches a new
+     * height in every batch. */
+    enum { BATCHES = 40, ENOUGH = 16 };
+    if (hostile_seed() != 0)
+        return; /* that many are slow there, and show nothing new */
+    const size_t rounds = LESSON == 7 ? 5 : 10;
+    const size_t suspicious = rounds * 20 * 300;
+    struct program *server = start_server(NULL);
+    struct crowd *crowd = new_crowd();
+    enter(crowd, server, "ada", 1);
+    crowd->guests[0]->has_gone = true; /* nobody looks at what it hears */
+    come_and_go_twenty(server, 0);
+    let_pass(0.1);
+    size_t threads = holdings_of(server).threads;
+    double at_last = now() + 40;
+    size_t most = 0, held[BATCHES], batches = 0;
+    int without = 0;
+    while (batches < BATCHES && now() < at_last) {
+        for (size_t round = 0; round < rounds; round++)
+            come_and_go_twenty(server, round);
+        double until = now() + 0.5;
+        while (holdings_of(server).threads > threads && now() < until)
+            let_pass(0.01);
+        let_pass(0.02);
+        size_t memory = holdings_of(server).memory;
+        bool grew = batches == 0 || memory >= most + suspicious;
+        without = grew ? 0 : without + 1;
+        most = memory > most ? memory : most;
+        held[batches++] = memory;
+        if (without == 2)
+            return;
+    }
+    if (batches < ENOUGH)
+        return; /* too slow a machine to tell */
+    fail_test("Expected: the server's memory does not grow with connections "
+              "that have ended.\n"
+              "It holds %zu KiB after %zu of them, %zu KiB after %zu, %zu KiB "
+              "after %zu.",
+              held[0] >> 10, rounds * 20, held[1] >> 10, 2 * rounds * 20,
+              held[batches - 1] >> 10, batches * rounds * 20);
+}
+
 TEST(server, is_idle_with_fifty_members,
      .promise = "A server that has nothing to do uses no CPU.",
      .cause = "The server asks again and again (poll() with a timeout of a few "
