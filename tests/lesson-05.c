@@ -34,7 +34,9 @@ TEST(server, serves_each_of_many_that_come_at_once,
      .cause = "A thread is given the address of a variable, the same one for "
               "every client: by the time the thread looks, the next client is "
               "in it. So one is served twice, and another not at all. Each "
-              "thread needs memory of its own.",
+              "thread needs memory of its own. Or a member is on the list of "
+              "those who hear everything before its welcome is in its queue: "
+              "both have to happen under one lock, held all the time.",
      .read = BREAK, .patient = true)
 {
     enum { AT_ONCE = 100 };
