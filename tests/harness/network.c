@@ -406,10 +406,24 @@ struct peer *accept_client(struct listener *listener)
     return peer;
 }
 
+/* A client in a slow interpreter on a busy machine may still be on its way when
+ * PATIENCE is over; one that sleeps is not. */
+static bool any_program_is_busy(void)
+{
+    for (struct program *each = programs; each != NULL; each = each->next) {
+        if (!each->has_ended && !group_rests(each->pid, 0.5))
+            return true;
+    }
+    return false;
+}
+
 struct peer *accept_plainly(struct listener *listener)
 {
     double from = now();
     struct peer *peer = accept_plainly_within(listener, patience());
+    while (peer == NULL && now() < from + 4 * patience() &&
+           any_program_is_busy())
+        peer = accept_plainly_within(listener, 0.2);
     if (peer != NULL)
         return peer;
     if (!any_program_runs() && programs != NULL)
