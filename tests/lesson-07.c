@@ -1346,6 +1346,9 @@ static const struct {
     {{"a certificate of a CA that is not in CAFILE", "stranger.pem",
       "127.0.0.1"},
      CHAIN},
+    {{"a certificate of a CA that is not in CAFILE, and the CA's own",
+      "stranger-chain.pem", "127.0.0.1"},
+     CHAIN},
     {{"a certificate of a CA that only has the name of ours", "impostor.pem",
       "127.0.0.1"},
      CHAIN},
@@ -1370,6 +1373,13 @@ static const struct {
      NAME},
     {{"a certificate for 192.0.2.1 with the common name localhost",
       "common-name.pem", "localhost"},
+     NAME},
+    {{"a certificate for localhost.example and not-localhost, asked for "
+      "localhost",
+      "longer-name.pem", "localhost"},
+     NAME},
+    {{"a certificate with a name that reads 127.0.0.1, and no address",
+      "address-as-name.pem", "127.0.0.1"},
      NAME},
 };
 
@@ -1419,7 +1429,8 @@ static void expect_refusal(struct program *client, struct listener *listener,
     "SSL_set1_host() for a name, X509_VERIFY_PARAM_set1_ip_asc() for an "      \
     "address (SSL_set_tlsext_host_name() checks nothing). And when no name "   \
     "is in subjectAltName, OpenSSL takes the common name, unless "             \
-    "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT is set."
+    "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT is set. Or names are compared by "    \
+    "hand, where one stands inside another, and where an address is no name."
 
 TEST(client, tells_nothing_to_who_cannot_be_trusted,
      .promise = "The client verifies the chain against CAFILE, the validity "

@@ -10,6 +10,9 @@
 #     only-name.pem      for localhost, and for no address
 #     only-address.pem   for 127.0.0.1 and ::1, and for no name
 #     other-name.pem     for other.example
+#     longer-name.pem    for localhost.example and not-localhost
+#     address-as-name.pem
+#                        for 127.0.0.1, as a dNSName
 #     common-name.pem    for 192.0.2.1, with localhost for a common name
 #     other-address.pem  for 192.0.2.1
 #     chain.pem          good; signed by a second CA, which ca.pem has signed
@@ -18,6 +21,7 @@
 #     purpose.pem        good for a client (clientAuth), not for a server
 #     self-signed.pem    signed by itself
 #     stranger.pem       signed by a CA that nobody knows
+#     stranger-chain.pem the same, and that CA's own behind it
 #     impostor.pem       signed by a CA that says it is ca.pem: it has the same
 #                        name, and the same name of its key
 #     by-a-leaf.pem      signed by server.pem, which is no CA
@@ -130,6 +134,8 @@ leaf() {
 NAMES='DNS:localhost' leaf only-name.pem
 NAMES='IP:127.0.0.1, IP:::1' leaf only-address.pem
 NAMES='DNS:other.example' leaf other-name.pem
+NAMES='DNS:localhost.example, DNS:not-localhost' leaf longer-name.pem
+NAMES='DNS:127.0.0.1' leaf address-as-name.pem
 request server.key common.csr localhost
 NAMES='IP:192.0.2.1' sign common.csr common-name.pem ca.pem ca.key leaf
 NAMES='IP:192.0.2.1, IP:2001:db8::1' leaf other-address.pem
@@ -142,6 +148,7 @@ run_openssl req -x509 -new -key server.key -sha256 -days 800 \
 
 authority stranger-ca.key stranger-ca.pem "A CA that nobody knows"
 sign server.csr stranger.pem stranger-ca.pem stranger-ca.key leaf
+cat stranger.pem stranger-ca.pem >stranger-chain.pem
 key_name=$(openssl x509 -noout -text -in ca.pem |
     sed -n '/Subject Key Identifier/{n;s/ //g;p;}')
 KEY_NAME=$key_name authority impostor-ca.key impostor-ca.pem \
