@@ -1424,6 +1424,11 @@ static void expect_refusal(struct program *client, struct listener *listener,
     close_peer(peer);
 }
 
+#define THE_SYSTEM_TRUSTS                                                      \
+    "The client trusts the system's CAs, beside CAFILE or when it is no "      \
+    "good: SSL_CTX_set_default_verify_paths(), or Python's "                   \
+    "create_default_context() without cafile."
+
 #define NOBODY_ASKS_FOR_WHOM                                                   \
     "Who has signed the certificate is verified, but not for whom it is: "     \
     "SSL_set1_host() for a name, X509_VERIFY_PARAM_set1_ip_asc() for an "      \
@@ -1444,6 +1449,8 @@ TEST(client, tells_nothing_to_who_cannot_be_trusted,
               "or is not asked.",
      .read = BREAK, .patient = ONE_SEED)
 {
+    /* The stranger's CA is one of the system's. */
+    setenv("SSL_CERT_FILE", certificate("stranger-ca.pem"), 1);
     /* One listener for all: the port stands in what the client says. */
     struct listener *listener = listen_here();
     const char *complaints[FAULTS] = {NULL};
@@ -1451,6 +1458,8 @@ TEST(client, tells_nothing_to_who_cannot_be_trusted,
         const struct identity *identity = &bad[i].identity;
         now_trying(identity->what);
         usual_cause(bad[i].fault == NAME ? NOBODY_ASKS_FOR_WHOM : NULL);
+        if (strcmp(identity->certificate, "stranger.pem") == 0)
+            usual_cause(THE_SYSTEM_TRUSTS);
         struct program *client = start_member(listener, identity->host);
         type_and_end(client, RAW("a secret\n"));
         expect_refusal(
@@ -1488,6 +1497,8 @@ TEST(client, wants_a_ca_file,
 {
     static const char *const files[] = {"nowhere.pem", "garbage.pem",
                                         "empty.pem", "cut.pem", "server.key"};
+    /* To the system, our CA is as good as any. */
+    setenv("SSL_CERT_FILE", certificate("ca.pem"), 1);
     struct listener *listener = listen_here();
     const char *port = text_of("%d", port_of_listener(listener));
     struct program *clients[COUNT(files)], *client;
@@ -1495,19 +1506,34 @@ TEST(client, wants_a_ca_file,
         note("%s as CAFILE:", files[i]);
         clients[i] = start_client_with(&(struct start){
             .arguments = (const char *[]){"-C", certificate(files[i]), "-r",
-                                          "0", "-t", "0.5", "127.0.0.1", port,
-                                          NULL},
+                                          "0", "127.0.0.1", port, NULL},
             .bare = true});
         type_and_end(clients[i], RAW("a secret\n"));
     }
     for (size_t i = 0; i < COUNT(files); i++) {
         now_trying(text_of("%s as CAFILE", files[i]));
+        double until = now() + patience();
+        while (!has_ended(clients[i]) && now() < until) {
+            struct peer *peer = accept_plainly_within(listener, 0.01);
+            if (peer == NULL)
+                continue;
+            begin_tls(peer, true, &(struct tls_options){.may_fail = true});
+            char said[4096];
+            ssize_t length = -1;
+            if (handshake_within(peer, patience()))
+                length = receive_some(peer, said, sizeof said, patience());
+            if (length > 0)
+                fail_test("Expected: without a CAFILE the client trusts "
+                          "nobody.\nInside TLS it sent %s",
+                          readable(said, (size_t)length));
+        }
         expect_exit(clients[i], 1);
         expect_complaint(clients[i], "what is wrong with the file");
         expect_output_end(clients[i]);
     }
     now_trying(NULL);
     note("a CAFILE that holds another CA:");
+    usual_cause(THE_SYSTEM_TRUSTS);
     struct listener *other = listen_here();
     client = start_client_with(&(struct start){
         .arguments = (const char *[]){"-C", certificate("stranger-ca.pem"),
@@ -1518,6 +1544,7 @@ TEST(client, wants_a_ca_file,
     type_and_end(client, RAW("a secret\n"));
     expect_refusal(client, other, &(struct tls_options){.may_fail = true},
                    "a server whose CA is not in CAFILE");
+    usual_cause(NULL);
     static const char *const options[] = {"-C", "-k", "--insecure"};
     for (size_t i = 0; i < COUNT(options); i++) {
         note("the option %s:", options[i]);
