@@ -1434,8 +1434,9 @@ static void expect_refusal(struct program *client, struct listener *listener,
     "SSL_set1_host() for a name, X509_VERIFY_PARAM_set1_ip_asc() for an "      \
     "address (SSL_set_tlsext_host_name() checks nothing). And when no name "   \
     "is in subjectAltName, OpenSSL takes the common name, unless "             \
-    "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT is set. Or names are compared by "    \
-    "hand, where one stands inside another, and where an address is no name."
+    "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT is set (in Python: "                  \
+    "hostname_checks_common_name is False). Or names are compared by hand, "   \
+    "where one stands inside another, and where an address is no name."
 
 TEST(client, tells_nothing_to_who_cannot_be_trusted,
      .promise = "The client verifies the chain against CAFILE, the validity "
