@@ -228,7 +228,7 @@ TEST(server, ends_a_line_without_end,
                 "one `error` and the close.",
      .cause = "The buffer grows until a newline comes, or it is smaller than "
               "the contract wants, or the limit is only looked at when the "
-              "newline has come.",
+              "newline has come, or when a \\r has been taken off.",
      .read = BREAK)
 {
     static const size_t too_long[] = {65537, 65600, 1 << 20};
@@ -256,15 +256,19 @@ TEST(server, ends_a_line_without_end,
     leave(channel);
     for (size_t i = 0; i < 2 * COUNT(too_long); i++) {
         size_t length = too_long[i / 2];
-        now_trying(
-            text_of("%zu bytes without a newline%s", length,
-                    i % 2 == 0 ? "" : ", then a newline and another line"));
+        now_trying(text_of("%zu bytes without a newline%s", length,
+                           i % 2 == 0
+                               ? ""
+                               : ", the last one a \\r, then a newline and "
+                                 "another line"));
         channel = open_lines(server);
         struct stretch lines = {.framing = BY_LINE};
         add_message(&lines, ping);
-        add_bytes(&lines, long_ping(length), length);
-        if (i % 2 == 1) {
-            add_bytes(&lines, "\n", 1);
+        if (i % 2 == 0) {
+            add_bytes(&lines, long_ping(length), length);
+        } else {
+            add_bytes(&lines, long_ping(length - 1), length - 1);
+            add_bytes(&lines, "\r\n", 2);
             add_message(&lines, ping);
         }
         send_without_reading(channel, lines.bytes, lines.length, 0.3);
@@ -399,22 +403,28 @@ TEST(client, ends_a_line_without_end,
      .promise = "1 <= N <= 65536; a client closes and exits 1. With `-f line` "
                 "more than 65,536 bytes without a `\\n` are no frame.",
      .cause = "The client reads on until a newline comes, however much memory "
-              "that takes, and waits for ever when none comes. Or end of file "
-              "inside a line is taken for its end.",
+              "that takes, and waits for ever when none comes. Or the limit is "
+              "forgotten when one comes. Or end of file inside a line is taken "
+              "for its end.",
      .read = BREAK)
 {
-    static const size_t lengths[] = {65537, 1 << 20};
+    static const size_t lengths[] = {65537, 1 << 20, 65537, 1 << 20};
     struct listener *listener = listen_here();
     for (size_t i = 0; i < COUNT(lengths); i++) {
-        now_trying(text_of("the server sends %zu bytes without a newline",
-                           lengths[i]));
+        struct stretch line = {.framing = BY_LINE};
+        const char *json = said("ada", "x");
+        add_message(&line, text_of("%s%s", json,
+                                   repeat(" ", lengths[i] - strlen(json))));
+        if (i < 2)
+            line.length--;
+        now_trying(text_of("the server sends %zu bytes without a newline%s",
+                           lengths[i], i < 2 ? "" : ", then one"));
         struct program *client = start_client_to(listener, "-f", "line", "-n",
                                                  "ada", NULL);
         struct channel *channel = let_in_by_line(client, listener);
         type_text(client, "x\n");
         expect_say(channel, "x");
-        send_without_reading(channel, repeat("x", lengths[i]), lengths[i],
-                             patience());
+        send_without_reading(channel, line.bytes, line.length, patience());
         expect_exit(client, 1);
         expect_complaint(client, "what was wrong");
         expect_output_end(client);
