@@ -1710,7 +1710,8 @@ TEST(server, a_half_closed_member_gets_what_was_queued,
                 "that is taken for 30 s.",
      .cause = "What waits in the member's queue is thrown away when it leaves, "
               "or close() ends a connection for which bytes still wait; or a "
-              "deadline of a second or two ends it.",
+              "deadline of a few seconds ends it, which is meant for clients "
+              "that have got all of it.",
      .read = CODE, .patient = true, .slow = true)
 {
     struct scene scene = make_scene(start_server("-m", "3", NULL));
@@ -1727,9 +1728,11 @@ TEST(server, a_half_closed_member_gets_what_was_queued,
         end_scene(&scene);
         return;
     }
-    note("%s; %s half-closes, and reads nothing for 1.5 s",
-         full ? "more waits than the kernel takes" : "200 KiB wait",
-         slow->name);
+    /* 5 s are the end of a wait after last words. */
+    double silence = full ? 5.5 : 1.5;
+    note("%s; %s half-closes, and reads nothing for %.1f s",
+         full ? "more waits than the kernel takes" : "200 KiB wait", slow->name,
+         silence);
     tell(slow, say("goodbye"));
     double until = now() + patience();
     while (slow->sent < slow->to_send.length && now() < until)
@@ -1758,7 +1761,7 @@ TEST(server, a_half_closed_member_gets_what_was_queued,
     expect_idle(scene.server, "while a member that has half-closed does not "
                               "read");
     usual_cause(NULL);
-    attend_for(scene.crowd, 1.5);
+    attend_for(scene.crowd, silence);
     worst_of(&scene, 5, padding);
     slow->is_deaf = false;
     hear_the_end(scene.crowd, slow);
