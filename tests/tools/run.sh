@@ -39,7 +39,10 @@ esac
 # each has a seed of its own, and on the hostile network the slow tests run in
 # the first of them.
 several=''
-[ $# -lt 2 ] || several=yes
+if [ $# -gt 1 ]; then
+    several=yes
+    jobs=${JOBS:-6} # up to eight runs do it at once
+fi
 seeds_of() {
     case $several$1 in
         yes05) echo 1 ;;
