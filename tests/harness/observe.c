@@ -268,8 +268,8 @@ static void expect_rest(struct program *program, const char *while_what,
     double cpu = 0;
     bool is_starved = false;
     do {
-        expect_running(program);
         activity = watch_activity(program, 0.2);
+        expect_running(program); /* who has ended uses no CPU either */
         if (activity.cpu < 0.1 * activity.seconds &&
             activity.seen_busy * 4 <= activity.looks &&
             (double)activity.sleeps < most_sleeps * activity.seconds) {
