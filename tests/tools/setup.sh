@@ -205,7 +205,22 @@ stop() {
     echo "$1"
     [ -n "$wanted" ] || exit 0
     echo
-    echo "Install what is listed above, then call make again."
+    case "$manager $wanted " in
+        none* | *' - '*)
+            echo "Install what is listed above, then call make again."
+            ;;
+        *)
+            case $manager in
+                apk) verb=add ;;
+                pacman) verb=-S ;;
+                *) verb=install ;;
+            esac
+            echo "Whoever may install packages here can do it with"
+            echo "    $manager $verb$wanted$optional" |
+                sed "s/ \([^ ]*([^ ]*\)/ '\1'/g" # as a shell wants it
+            echo "Then call make again."
+            ;;
+    esac
     exit 1
 }
 
