@@ -2112,7 +2112,7 @@ static void expect_no_growth(struct program *server, size_t suspicious,
             return;
     }
     if (batches < ENOUGH)
-        return; /* too slow a machine to tell */
+        skip_test("this machine is too busy to tell whether memory grows");
     fail_test("Expected: the server's memory does not grow with %s.\n"
               "It holds %zu KiB after the first of them, %zu KiB after the "
               "second, %zu KiB after number %zu.",
@@ -2160,7 +2160,7 @@ TEST(server, connections_leave_no_memory_behind,
     come_and_go_twenty(server, 0);
     let_pass(0.1);
     expect_no_growth(
-        server, TWENTIES * 20 * 300,
+        server, TWENTIES * 20 * 100,
         text_of("connections that have ended, %d at a time", TWENTIES * 20),
         many_come_and_go);
     expect_no_growth(server, 100 << 10,

@@ -381,7 +381,7 @@ static struct program *start(const char *variable, const struct start *how)
     fflush(NULL);
     program->started = now();
     /* vfork() copies no memory: fork(), and the pages that it makes both sides
-     * copy later, took up to a fifth of a short test's processor time. */
+     * copy later, took up to a quarter of a short test's processor time. */
     pid_t child = vfork();
     if (child == 0)
         become_program(&launch);
