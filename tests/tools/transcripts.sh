@@ -52,17 +52,19 @@ trap clean_up EXIT
 trap 'exit 1' INT TERM HUP
 unset MAKEFLAGS MFLAGS MAKELEVEL SERVER CLIENT CDPATH
 
-# Ten ports below the range that the kernel gives away (32768 and up). Making a
-# directory succeeds for one run alone, so that no other takes the same ten.
-decade=$((1100 + ($$ + 10#$1 * 200) % 2000))
-for _ in {1..2000}; do
+# Ten ports below those that the kernel gives away (32768 and up) and above those
+# that the tests take (unused_port() in tests/harness/network.c): between two
+# commands here a port may be nobody's, and a test that took it would answer.
+# Making a directory succeeds for one run alone, so that no other takes the same.
+decade=$((3000 + ($$ + 10#$1 * 30) % 270))
+for _ in {1..270}; do
     reserved=/tmp/transcripts-ports.$decade
     mkdir "$reserved" 2>/dev/null && {
         (: </dev/tcp/127.0.0.1/${decade}7) 2>/dev/null || break
         rmdir "$reserved"
     }
     reserved=
-    decade=$((1100 + (decade - 1100 + 7) % 2000))
+    decade=$((3000 + (decade - 3000 + 7) % 270))
 done
 [ -n "$reserved" ] || {
     echo "No ports are free; old /tmp/transcripts-ports.* may be in the way."
