@@ -95,22 +95,26 @@ static struct server server = {
 
 /* ------------------------------------------------------------------ signals */
 
-/* A byte in this pipe says that a signal came. */
+/* Both say that a signal came: a byte in this pipe, and this variable. */
 static int signal_pipe[2];
+static volatile sig_atomic_t stopping;
 
 /*
  * A signal handler runs between any two instructions of the program, and may
  * call hardly any function; write is one that it may (signal-safety(7)). So it
  * leaves all work to the loop.
  *
- * Setting a variable that the loop looks at before it calls poll would not do:
- * a signal that comes between the look and the call would be seen when the next
- * client says something, perhaps tomorrow. The byte stays in the pipe.
+ * The variable alone would not do: a signal that comes between the loop's look
+ * at it and poll would be seen when the next client says something, perhaps
+ * tomorrow. The byte stays in the pipe, and wakes poll. The byte alone would not
+ * do either: when a thousand clients have much to be answered, it is long until
+ * the next poll.
  */
 static void on_signal(int number)
 {
     (void)number;
     int error = errno; /* whom we interrupted may be about to look at it */
+    stopping = 1;
     while (write(signal_pipe[1], "", 1) == -1 && errno == EINTR)
         continue; /* a full pipe has bytes enough */
     errno = error;
@@ -173,7 +177,10 @@ static void queue_frame(void *of, const char *frame, size_t length)
     if (client->ending || client->doomed)
         return;
     touch(client);
-    /* So much in one turn? The kernel has not been asked yet. */
+    /* So much in one turn? Perhaps the kernel takes some of it, also if it
+     * refused before: the member may have read since. */
+    if (connection->queued + length > QUEUE_MAX)
+        connection->send_waits_for = 0;
     if (connection->queued + length > QUEUE_MAX &&
         connection_flush(connection) == -1)
         doom(client, "the connection broke");
@@ -236,7 +243,7 @@ static void serve(struct client *client)
 
     struct frame frame;
     enum frame_result result = FRAME_UNFINISHED;
-    while (!client->ending && !client->doomed &&
+    while (!stopping && !client->ending && !client->doomed &&
            (result = connection_next(&client->connection, &frame)) ==
                FRAME_WHOLE)
         answer(client, &frame);
@@ -480,14 +487,12 @@ static int wait_for_events(double moment)
  * or poll has failed. */
 static int run(void)
 {
-    for (;;) {
+    while (!stopping) {
         if (wait_for_events(now()) == -1)
             return -1;
-        if (server.wanted[0].revents != 0)
-            return 0;
 
         size_t count = server.count; /* those that poll has looked at */
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count && !stopping; i++) {
             struct client *client = server.clients[i];
             short found = server.wanted[i + 2].revents;
             if (found == 0 && !(server.more && client->connection.more))
@@ -504,6 +509,7 @@ static int run(void)
         send_to_all(moment);
         end_turn();
     }
+    return 0;
 }
 
 int main(int argc, char *argv[])
