@@ -248,6 +248,7 @@ struct keyboard {
     int socket;
     int stop;         /* a pipe; its end of file says: no more typing */
     bool all_is_said; /* standard input has ended, and all was sent */
+    bool failed;      /* and that was told */
 
     /* What was typed and is no whole line yet. */
     char bytes[PAYLOAD_MAX + 1];
@@ -306,6 +307,7 @@ static void *say_what_is_typed(void *argument)
             continue;
         if (came == -1) {
             failed("read standard input", strerror(errno));
+            keyboard->failed = true;
             break;
         }
         keyboard->length += (size_t)came;
@@ -316,8 +318,10 @@ static void *say_what_is_typed(void *argument)
         if (say_lines(keyboard) == -1) {
             /* A connection that broke: the main thread sees that as well, and
              * tells it. */
-            if (errno != EPIPE && errno != ECONNRESET)
+            if (errno != EPIPE && errno != ECONNRESET) {
                 failed("say", strerror(errno));
+                keyboard->failed = true;
+            }
             break;
         }
         if (came == 0) {
@@ -363,7 +367,7 @@ static int converse(struct connection *connection)
     pthread_join(thread, NULL);
     if (receipt == SERVER_CLOSED && keyboard.all_is_said)
         status = 0;
-    else if (receipt == SERVER_CLOSED)
+    else if (receipt == SERVER_CLOSED && !keyboard.failed)
         failed("receive from the server", "it closed the connection");
 done:
     close(stop[0]);
