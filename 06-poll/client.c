@@ -280,10 +280,10 @@ static int converse(struct connection *server)
     static struct keyboard keyboard; /* too large for some stacks */
     bool welcome = false;
     while (!server->peer_ended) {
-        /* When a send was refused, the server may have broken off, and its
-         * reason may be there to be read: hear() tells. */
+        /* When a send or the end of our side was refused, the server may have
+         * broken off, and its reason may be there to be read: hear() tells. */
         if (connection_flush(server) == -1 && errno != EPIPE &&
-            errno != ECONNRESET)
+            errno != ECONNRESET && errno != ENOTCONN)
             return failed("send to the server", strerror(errno));
 
         bool listen_to_keyboard = welcome && !keyboard.ended &&

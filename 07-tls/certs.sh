@@ -16,7 +16,7 @@
 
 set -u
 
-days=825 # more than that no system accepts for long
+days=825 # macOS and iOS accept no more
 
 complain() {
     echo "certs.sh: $*" >&2
@@ -56,12 +56,12 @@ public_key_of_key() {
 
 # Whether the group or others may read a file: then a private key is none.
 is_open_to_others() {
-    [ -n "$(find "$1" -prune \( -perm -0040 -o -perm -0004 \))" ]
+    [ -n "$(find -L "$1" -prune \( -perm -0040 -o -perm -0004 \))" ]
 }
 
 # Says what is wrong with the three files, or nothing.
 what_is_wrong() {
-    cd "$folder" || return
+    cd "$folder" || { echo "it cannot be entered" && return; }
     for file in ca.pem server.pem server.key; do
         [ -e "$file" ] || { echo "$file is missing" && return; }
     done

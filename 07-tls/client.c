@@ -232,6 +232,14 @@ static int read_keyboard(struct keyboard *keyboard, struct connection *server)
 
 /* ------------------------------------------------------------- the network */
 
+/* Ends our side although there is more to be said. A server that gets no
+ * close_notify must think that somebody has cut the connection. */
+static void take_leave(struct connection *server)
+{
+    connection_end(server);
+    connection_flush(server); /* if it fails, the server has gone */
+}
+
 /*
  * Receives what has come, and prints it. A payload that we do not understand
  * is passed over: a later server may know messages that we do not.
@@ -262,11 +270,14 @@ static int hear(struct connection *server, bool *welcome)
         message_free(&message);
         if (printed == -1)
             failed("write standard output", strerror(errno));
-        if (printed == -1 || refused)
+        if (printed == -1 || refused) {
+            take_leave(server);
             return -1;
+        }
     }
     if (result == FRAME_IMPOSSIBLE) {
         failed("receive from the server", "a frame of impossible length");
+        take_leave(server);
         return -1;
     }
     return 0;
@@ -284,10 +295,10 @@ static int converse(struct connection *server)
     static struct keyboard keyboard; /* too large for some stacks */
     bool welcome = false;
     while (!server->peer_ended) {
-        /* When a send was refused, the server may have broken off, and its
-         * reason may be there to be read: hear() tells. */
+        /* When a send or the end of our side was refused, the server may have
+         * broken off, and its reason may be there to be read: hear() tells. */
         if (connection_flush(server) == -1 && errno != EPIPE &&
-            errno != ECONNRESET)
+            errno != ECONNRESET && errno != ENOTCONN)
             return failed("send to the server", strerror(errno));
 
         bool listen_to_keyboard = welcome && !keyboard.ended &&
@@ -303,11 +314,14 @@ static int converse(struct connection *server)
         if (connection_ready(server, wanted[0].revents) &&
             hear(server, &welcome) == -1)
             return 1;
-        if (wanted[1].revents != 0 && read_keyboard(&keyboard, server) == -1)
+        if (wanted[1].revents != 0 && read_keyboard(&keyboard, server) == -1) {
+            take_leave(server);
             return 1;
+        }
     }
     if (keyboard.ended && server->ended)
         return 0;
+    take_leave(server);
     return failed("receive from the server", "it closed the connection");
 }
 

@@ -37,8 +37,14 @@ static const char *last_error(void)
     return text != NULL ? text : "unknown error";
 }
 
-/* A record of TLS carries so many bytes, at most (RFC 8446, section 5.1). */
-enum { RECORD_MAX = 16384 };
+enum {
+    /* A record carries so many bytes, at most (RFC 8446, section 5.1). */
+    RECORD_MAX = 16384,
+
+    /* When so many encrypted bytes wait to be sent we receive nothing. One
+     * record of ours may be among them, the rest are answers of OpenSSL's. */
+    SEALED_MAX = 4 * RECORD_MAX
+};
 
 /* What both sides want. */
 static SSL_CTX *new_context(const SSL_METHOD *method)
@@ -182,7 +188,7 @@ static void explain(SSL *session, int result, short *waits_for)
         errno = EAGAIN;
         break;
     case SSL_ERROR_SYSCALL:
-        errno = error != 0 ? error : ECONNRESET;
+        errno = error != 0 && error != EPIPE ? error : ECONNRESET;
         break;
     default:
         errno = ERR_GET_REASON(ERR_peek_error()) ==
@@ -233,12 +239,12 @@ static int tls_flush(struct connection *connection)
     return 0;
 }
 
-/* The same after a call of OpenSSL that failed, and that is to be explained all
- * the same: it may have written something first, an alert for example. */
+/* The same after a call of OpenSSL that could not go on: it may have written
+ * something first, an alert for example. Of two failures the first is told. */
 static void flush_and_fail(struct connection *connection)
 {
     int error = errno;
-    if (tls_flush(connection) == 0 || errno == EAGAIN)
+    if (tls_flush(connection) == 0 || errno == EAGAIN || error != EAGAIN)
         errno = error;
 }
 
@@ -251,7 +257,7 @@ static ssize_t tls_receive(struct connection *connection, char *bytes,
                            size_t size)
 {
     SSL *session = connection->session;
-    if (BIO_pending(SSL_get_wbio(session)) > RECORD_MAX) {
+    if (BIO_pending(SSL_get_wbio(session)) > SEALED_MAX) {
         /* Receiving makes OpenSSL answer now and then, and who does not take
          * the answers could make the memory for them grow. So we receive when
          * we can send; until then nobody is to ask without waiting. */
@@ -379,6 +385,8 @@ static int verify_server(SSL *session, const char *host)
     if (X509_VERIFY_PARAM_set1_ip_asc(verify, host) == 1)
         return 0;
     ERR_clear_error(); /* it is no address */
+    if (host[0] == '\0')
+        return -1; /* an empty name would turn the check off */
     if (X509_VERIFY_PARAM_set1_host(verify, host, 0) != 1)
         return -1;
     /* A server with several names learns which one we want (SNI, RFC 6066,

@@ -29,11 +29,12 @@ SSL_CTX *tls_client_context(const char *ca_file, char reason[REASON_SIZE]);
 /*
  * Puts an open connection that a server has accepted inside TLS. From here on
  * the functions of connection.h work as before; the handshake happens in them.
- * Returns 0, or -1 when memory is out.
+ * The context stays the caller's. Returns 0, or -1 when memory is out: then the
+ * connection is as it was, and still to be closed.
  */
 int tls_accept(struct connection *connection, SSL_CTX *context);
 
-/* Whether the handshake is done. */
+/* Whether the handshake is done, of a connection that is inside TLS. */
 bool tls_established(const struct connection *connection);
 
 /* The client's side, the greeting of connect_to(). */
@@ -44,13 +45,15 @@ struct tls_client {
 };
 
 /*
- * Makes a handshake as the client, before `deadline`, and verifies the server:
- * the chain of its certificate up to somebody we trust, the time in which it is
- * valid, and that it is for the host that we want. `of` is a tls_client.
+ * Makes a handshake as the client, before `deadline` (a moment on the clock of
+ * now()), and verifies the server: the chain of its certificate up to somebody
+ * we trust, the time in which it is valid, and that it is for the host that we
+ * want. `of` is a tls_client. The socket stays the caller's; it is non-blocking
+ * from here on.
  *
  * Returns 0, or -1 with errno set and the reason: EPROTO when the server's
  * certificate fails or it speaks no TLS that we accept; ETIMEDOUT; ECONNRESET
- * when it broke off.
+ * when it broke off; or what else the system says of the socket.
  */
 int tls_greet(void *of, int socket, double deadline, char reason[REASON_SIZE]);
 

@@ -88,7 +88,7 @@ look_for() {
             has_library jansson ||
                 need libjansson-dev 'pkgconfig(jansson)' pc:jansson \
                     jansson jansson 'reads and writes JSON (from lesson 04 on)'
-            has_library 'openssl >= 1.1.1' ||
+            has_library 'openssl >= 3.0' ||
                 need libssl-dev 'pkgconfig(openssl)' pc:openssl \
                     openssl openssl@3 'speaks TLS (lesson 07)'
             ;;
