@@ -41,7 +41,8 @@ struct room {
     char frame[FRAME_MAX];
 };
 
-/* Makes an empty room. */
+/* Makes an empty room, to be ended with room_close(). It is some 130 KB large:
+ * not for a thread's stack. */
 void room_open(struct room *room, tell_function *tell);
 
 /* Gives back what the room needed to know who is in, and tells nobody: the
@@ -56,7 +57,7 @@ void room_close(struct room *room);
 void room_answer(struct room *room, struct member *member,
                  const struct message *request);
 
-/* Tells somebody an error, a sentence. */
+/* Tells somebody an error, a short sentence in UTF-8. */
 void room_refuse(struct room *room, struct member *member, const char *reason);
 
 /*

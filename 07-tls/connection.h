@@ -78,13 +78,14 @@ struct connection {
  * over. Returns 0, or -1 with errno set, and the socket is closed. */
 int connection_open(struct connection *connection, int socket);
 
-/* Closes the socket and frees all memory. */
+/* Closes the socket and frees all memory; the structure stays the caller's. */
 void connection_close(struct connection *connection);
 
 /* What poll shall wait for now, 0 or more of POLLIN and POLLOUT. */
 short connection_events(const struct connection *connection);
 
-/* Notes what poll found. Returns whether there may be something to receive. */
+/* Notes what poll found; until then connection_flush() sends nothing after a
+ * send that was refused. Returns whether there may be something to receive. */
 bool connection_ready(struct connection *connection, short found);
 
 /*
@@ -95,7 +96,9 @@ bool connection_ready(struct connection *connection, short found);
 ssize_t connection_receive(struct connection *connection);
 
 /*
- * Finds the next frame among what has come. It is good until the next call.
+ * Finds the next frame among what has come. It is good until the next call of
+ * this function or of connection_ignore() for the connection, or of
+ * connection_receive() for any: what has come stands in one buffer for all.
  * With FRAME_UNFINISHED, the rest is kept until more comes. When memory for
  * that is out, the result is FRAME_IMPOSSIBLE: the connection is out of step.
  */
@@ -106,7 +109,9 @@ enum frame_result connection_next(struct connection *connection,
  * much, and when the peer ends its side. */
 void connection_ignore(struct connection *connection);
 
-/* Adds bytes to what is to be sent. Returns 0, or -1 when memory is out. */
+/* Adds a copy of the bytes to what is to be sent; how much that may become is
+ * the caller's to say. Returns 0, or -1 with errno ENOMEM, and nothing is
+ * added. */
 int connection_queue(struct connection *connection, const char *bytes,
                      size_t length);
 
@@ -115,7 +120,8 @@ void connection_end(struct connection *connection);
 
 /*
  * Sends as much as the network takes now, and then ends our side if it is to
- * end. Returns 0, also when something is left, or -1 with errno set when the
+ * end. While send_waits_for is not 0 it does nothing: a send was refused, and
+ * poll has to speak first. Returns 0, also when something is left, or -1 with errno set when the
  * connection is broken.
  */
 int connection_flush(struct connection *connection);

@@ -75,8 +75,9 @@ bool out_of_resources(int error);
 
 /*
  * What a client does with a new connection before it is of use: in lesson 07 a
- * handshake. `greet` gets `of` and a blocking socket, which stays its caller's.
- * It returns 0, or -1 with errno set: EPROTO when the server is no use at any
+ * handshake. `greet` gets `of` and a blocking socket, which stays its caller's,
+ * and is to be done before `deadline`, a moment on the clock of now(). It
+ * returns 0, or -1 with errno set: EPROTO when the server is no use at any
  * address. It may write why.
  */
 struct greeting {
@@ -92,7 +93,8 @@ struct greeting {
  * A greeting (NULL: none) is part of it. Call srand() once before: the pauses
  * are random.
  *
- * Returns a connected, blocking socket, or -1 with the reason.
+ * Returns a connected socket (a blocking one, if the greeting left it so), or
+ * -1 with the reason.
  */
 int connect_to(const char *host, const char *port, double seconds, int retries,
                const struct greeting *greeting, char reason[REASON_SIZE]);

@@ -25,7 +25,7 @@
  * Try it:   make exercises/1-fork
  *           exercises/1-fork -p 7777, then, from two other
  *           terminals: nc 127.0.0.1 7777, kill -SEGV one of the processes, and
- *           ps f, which shows zombies as <defunct>
+ *           ps -o pid,ppid,stat,args, which shows zombies with Z in STAT
  * Judge it: make exercise-05-1   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L

@@ -29,8 +29,10 @@
  *            where: gdb -p PID, then "thread apply all backtrace"
  * Try it:    make exercises/3-mend
  *            exercises/3-mend -p 7777, then, from several
- *            terminals: yes 'move 1 2 0' | nc 127.0.0.1 7777 >moves.log
- *            and from one: yes 'history 1' | nc 127.0.0.1 7777 >history.log
+ *            terminals, both of these:
+ *                yes 'move 1 2 0' | nc 127.0.0.1 7777 | awk 'NR % 10000 == 0'
+ *                yes 'history 1' | nc 127.0.0.1 7777 | awk 'NR % 100 == 0'
+ *            As long as answers come, one in so many is shown.
  * Judge it:  make exercise-05-3   (in the course's top folder)
  */
 #define _POSIX_C_SOURCE 200809L
