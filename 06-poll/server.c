@@ -106,9 +106,9 @@ static volatile sig_atomic_t stopping;
  *
  * The variable alone would not do: a signal that comes between the loop's look
  * at it and poll would be seen when the next client says something, perhaps
- * tomorrow. The byte stays in the pipe, and wakes poll. The byte alone would not
- * do either: when a thousand clients have much to be answered, it is long until
- * the next poll.
+ * tomorrow. The byte stays in the pipe, and wakes poll. Nor would the byte
+ * alone: when a thousand clients have much to be answered, it is long until the
+ * next poll.
  */
 static void on_signal(int number)
 {

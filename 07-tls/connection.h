@@ -121,8 +121,8 @@ void connection_end(struct connection *connection);
 /*
  * Sends as much as the network takes now, and then ends our side if it is to
  * end. While send_waits_for is not 0 it does nothing: a send was refused, and
- * poll has to speak first. Returns 0, also when something is left, or -1 with errno set when the
- * connection is broken.
+ * poll has to speak first. Returns 0, also when something is left, or -1 with
+ * errno set when the connection is broken.
  */
 int connection_flush(struct connection *connection);
 
