@@ -8,6 +8,7 @@
 #include "harness.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* --------------------------------------------------------- bytes that grow */
@@ -62,6 +63,7 @@ struct program {
     int exit_status; /* -1: a signal has ended it */
     int ended_by;    /* that signal, or 0 */
     bool killed;     /* by kill_program, or a signal from the test */
+    uint64_t sent;   /* which signals these were: bit N - 1 for signal N */
     bool stopped;    /* by stop_program */
     bool without_descriptors;
     bool end_expected;
@@ -94,6 +96,10 @@ void forget_all_programs(void);
 
 /* "is running", "ended with status 1", "was ended by signal 13 (SIGPIPE)" */
 const char *state_of(const struct program *program);
+/* "; the server is running" and so on, for all of them; kept. */
+const char *state_of_programs(void);
+/* Whether a signal has ended it that the test did not send. */
+bool has_crashed(const struct program *program);
 const char *name_of_signal(int signal_number);
 bool any_program_runs(void);
 

@@ -79,14 +79,6 @@ static const char *case_line(void)
     return trying[0] == '\0' ? "" : text_of("\nThe case: %s.", trying);
 }
 
-static const char *state_of_programs(void)
-{
-    const char *text = "";
-    for (struct program *each = programs; each != NULL; each = each->next)
-        text = text_of("%s; %s %s", text, each->name, state_of(each));
-    return text;
-}
-
 static const char *how_it_ended(enum ending ending)
 {
     return ending == RESET     ? "a reset"

@@ -597,14 +597,8 @@ static const char *other_side(void)
 
 static const char *state_of_others(void)
 {
-    struct bytes text = {0};
     wait_on(-1, 0, moment_in(0.02));
-    for (struct program *each = programs; each != NULL; each = each->next)
-        append_format(&text, "%s%s %s", text.length > 0 ? "; " : "", each->name,
-                      state_of(each));
-    const char *kept = text_of("%s", text.data != NULL ? text.data : "");
-    free_bytes(&text);
-    return kept;
+    return programs != NULL ? state_of_programs() + strlen("; ") : "";
 }
 
 _Noreturn static void fail_sending(struct peer *peer, size_t sent,

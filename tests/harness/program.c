@@ -1021,6 +1021,20 @@ void look_who_has_ended(double ended_at)
     }
 }
 
+const char *state_of_programs(void)
+{
+    const char *text = "";
+    for (struct program *each = programs; each != NULL; each = each->next)
+        text = text_of("%s; %s %s", text, each->name, state_of(each));
+    return text;
+}
+
+bool has_crashed(const struct program *program)
+{
+    return program->ended_by != 0 &&
+           (program->sent >> (program->ended_by - 1) & 1) == 0;
+}
+
 bool any_program_runs(void)
 {
     for (struct program *each = programs; each != NULL; each = each->next) {
@@ -1060,7 +1074,7 @@ static int status_within(struct program *program, double seconds)
     double soon = moment_in(0.5);
     while ((program->output >= 0 || program->errors >= 0) && now() < soon)
         wait_on(-1, 0, soon);
-    if (program->ended_by != 0 && !program->killed)
+    if (has_crashed(program))
         fail_test("Expected: %s ends by itself, with an exit status.\n"
                   "It %s.",
                   program->name, state_of(program));
@@ -1091,6 +1105,10 @@ static const char *meaning_of_status(int status)
 
 static void compare_status(struct program *program, int came, int status)
 {
+    if (came != status && program->ended_by != 0)
+        fail_test("Expected: %s ends with exit status %s.\n"
+                  "It %s: it does not handle that signal.",
+                  program->name, meaning_of_status(status), state_of(program));
     if (came != status)
         fail_test("Expected: %s ends with exit status %s.\n"
                   "It ended with exit status %s.",
@@ -1133,6 +1151,7 @@ void signal_program(struct program *program, int signal_number)
          program->name);
     if (signal_number != SIGCONT && signal_number != SIGSTOP) {
         program->killed = true;
+        program->sent |= UINT64_C(1) << (signal_number - 1);
         program->end_expected = true;
     }
     if (!program->has_ended)
@@ -1146,6 +1165,7 @@ void end_program(struct program *program)
     program->group_ended = true;
     if (!program->has_ended) {
         program->killed = true;
+        program->sent |= UINT64_C(1) << (SIGKILL - 1);
         program->end_expected = true;
     }
     kill(-program->pid, SIGKILL);
@@ -1198,8 +1218,7 @@ static const char *sanitizer_in(const struct program *program)
 
 static void check_end_of_program(struct program *program)
 {
-    bool died = program->has_ended && !program->killed &&
-                program->ended_by != 0;
+    bool died = has_crashed(program);
     bool left = program->has_ended && !program->end_expected &&
                 program->is_server && program->port != 0;
     end_program(program);

@@ -334,13 +334,13 @@ static void append_programs(struct bytes *report)
 {
     for (struct program *each = programs; each != NULL; each = each->next) {
         bool many = each != programs || each->next != NULL;
-        if (many &&
-            (each->did_well || (each->killed && each->complaint.length == 0)))
+        if (many && (each->did_well || (each->killed && !has_crashed(each) &&
+                                        each->complaint.length == 0)))
             continue;
         append_format(report, " \nAbout %s%s%s%s\n", each->name,
                       many ? " (" : "", many ? each->command : "",
                       many ? ")" : "");
-        if (!each->killed)
+        if (each->ended_by != SIGKILL)
             append_wrapped(report, 4, text_of("It %s.", state_of(each)));
         if (each->complaint.length == 0) {
             append_format(report, "    It wrote nothing to standard error.\n");
