@@ -292,22 +292,25 @@ _Noreturn static void fail_hearing(struct crowd *crowd, const char *what,
     fail_test("Expected: everybody hears %s.\n"
               "%s%s.%s%s",
               what,
-              seconds > 0 ? text_of("For %.1f s nothing came any more", seconds)
+              seconds > 0 ? text_of("For %.1f s nothing of that came", seconds)
                           : "A connection ended before that",
-              state_of_servers(), text,
+              state_of_programs(), text,
               satisfied == 0 ? ""
                              : text_of("\n(%zu others have heard all that "
                                        "they wait for.)",
                                        satisfied));
 }
 
-/* How much everybody has heard and sent: changes as long as anything moves. */
+/* How much everybody has sent, and heard of what it wants: changes as long as
+ * anything moves that is waited for. */
 static size_t progress_of(const struct crowd *crowd)
 {
     size_t sum = 0;
-    for (size_t i = 0; i < crowd->count; i++)
-        sum += crowd->guests[i]->count + crowd->guests[i]->sent +
-               crowd->guests[i]->is_over;
+    for (size_t i = 0; i < crowd->count; i++) {
+        const struct guest *guest = crowd->guests[i];
+        sum += guest->count < guest->wanted ? guest->count : guest->wanted;
+        sum += guest->sent + guest->is_over;
+    }
     return sum;
 }
 
@@ -315,7 +318,6 @@ static size_t progress_of(const struct crowd *crowd)
 static bool listen_to_all(struct crowd *crowd, bool *ended)
 {
     double until = moment_in(patience());
-    double at_last = moment_in(6 * patience());
     size_t before = progress_of(crowd);
     for (;;) {
         bool all = true;
@@ -327,7 +329,7 @@ static bool listen_to_all(struct crowd *crowd, bool *ended)
             all = false;
             *ended = *ended || guest->is_over;
         }
-        if (all || *ended || now() >= until || now() >= at_last)
+        if (all || *ended || now() >= until)
             return all;
         attend(crowd, until);
         size_t after = progress_of(crowd);

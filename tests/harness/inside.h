@@ -233,6 +233,10 @@ const char *count_of(size_t number, const char *singular);
 /* Ends the test when it takes longer than any test may. */
 void check_length_of_test(void);
 
+/* Bytes went to a program, or came from one. What it says on standard error
+ * does not count: one that waits in vain may complain of it without end. */
+void bytes_moved(void);
+
 /* True while a report is being written: nothing may fail then. */
 bool is_failing(void);
 

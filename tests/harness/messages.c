@@ -22,7 +22,11 @@ struct channel {
     size_t searched; /* behind `taken`; there is no newline before it */
     enum ending ending;
     bool last_was_error; /* the message taken last */
+    size_t messages;     /* so many have been taken */
 };
+
+/* No test asks for as much: what comes has no end. */
+enum { MOST_UNTAKEN = 64 << 20, MOST_MESSAGES = 100000 };
 
 /* ------------------------------------------------- what carries the bytes */
 
@@ -42,6 +46,11 @@ static bool take_in(struct channel *channel)
     enum taken taken = take_now(channel->peer, buffer, sizeof buffer, &length);
     append_bytes(&channel->came, buffer, length);
     channel->ending = ending_of(taken);
+    if (channel->came.length - channel->taken > MOST_UNTAKEN)
+        fail_test("Expected: what the program sends comes to an end.\n"
+                  "What came: %s, and there is more.",
+                  quoted(channel->came.data + channel->taken,
+                         channel->came.length - channel->taken));
     return taken != TAKEN_NOTHING;
 }
 
@@ -689,24 +698,29 @@ bool next_message(struct channel *channel, struct message *message,
 {
     const char *payload;
     size_t length;
-    switch (await_frame(channel, patience(), expected, &payload, &length)) {
-    case THE_END:
-        note("received %s", how_it_ended(channel->ending));
-        return false;
-    case NOTHING:
-        fail_nothing(channel, expected, patience());
-    case A_FRAME:
-        break;
-    }
-    read_message(channel, payload, length, message, expected);
-    take_frame(channel, length);
-    note("received %s", message->shown);
-    if (channel->is_server && strcmp(message->type, "ping") == 0) {
+    for (;;) {
+        switch (await_frame(channel, patience(), expected, &payload, &length)) {
+        case THE_END:
+            note("received %s", how_it_ended(channel->ending));
+            return false;
+        case NOTHING:
+            fail_nothing(channel, expected, patience());
+        case A_FRAME:
+            break;
+        }
+        read_message(channel, payload, length, message, expected);
+        take_frame(channel, length);
+        note("received %s", message->shown);
+        if (++channel->messages > MOST_MESSAGES)
+            fail_test("Expected: %s.\n"
+                      "What came: %s, and before it %d messages more. They "
+                      "have no end.%s",
+                      expected, message->shown, MOST_MESSAGES, case_line());
+        if (!channel->is_server || strcmp(message->type, "ping") != 0)
+            return true;
         /* A client may ask at any time whether anybody is there. */
         send_message(channel, "{\"type\":\"pong\"}");
-        return next_message(channel, message, expected);
     }
-    return true;
 }
 
 /* The next message, which must be of this type, in full. */

@@ -469,10 +469,14 @@ static bool would_block(void)
 
 ssize_t send_now(struct peer *peer, const void *bytes, size_t length)
 {
+    ssize_t sent;
     if (peer->wrapping != NULL)
-        return wrapper->send(peer->wrapping, bytes, length);
-    ssize_t sent = send(peer->descriptor, bytes, length, MSG_NOSIGNAL);
-    if (sent >= 0)
+        sent = wrapper->send(peer->wrapping, bytes, length);
+    else
+        sent = send(peer->descriptor, bytes, length, MSG_NOSIGNAL);
+    if (sent > 0)
+        bytes_moved();
+    if (sent >= 0 || peer->wrapping != NULL)
         return sent;
     return would_block() ? -1 : -2;
 }
@@ -480,12 +484,18 @@ ssize_t send_now(struct peer *peer, const void *bytes, size_t length)
 enum taken take_now(struct peer *peer, void *buffer, size_t size, size_t *taken)
 {
     *taken = 0;
-    if (peer->wrapping != NULL)
-        return wrapper->take(peer->wrapping, buffer, size, taken);
+    if (peer->wrapping != NULL) {
+        enum taken came = wrapper->take(peer->wrapping, buffer, size, taken);
+        if (came == TAKEN_SOME)
+            bytes_moved();
+        return came;
+    }
     ssize_t length = recv(peer->descriptor, buffer, size, 0);
     *taken = length > 0 ? (size_t)length : 0;
-    if (length > 0)
+    if (length > 0) {
+        bytes_moved();
         return TAKEN_SOME;
+    }
     if (length == 0)
         return TAKEN_END;
     return would_block() ? TAKEN_NOTHING : TAKEN_RESET;

@@ -34,6 +34,7 @@ static int server_count, client_count;
 
 /* No program may print without end and take the machine's memory. */
 enum { MOST_PRINTED = 256 << 20, MOST_COMPLAINT = 4 << 20 };
+enum { LONGEST_LINE = 1 << 20 }; /* no client prints one nearly as long */
 
 /* ----------------------------------------------------------------- starting */
 
@@ -690,6 +691,7 @@ static void type_what_is_left(struct program *program)
         }
         program->typed += length;
         program->typed_length -= (size_t)length;
+        bytes_moved();
     }
     if (program->end_after_typed && program->typed_length == 0)
         close_input(program);
@@ -697,8 +699,11 @@ static void type_what_is_left(struct program *program)
 
 void serve_pipes(struct program *program)
 {
+    size_t had = program->printed.dropped + program->printed.length;
     if (program->output >= 0)
         read_pipe(&program->output, &program->printed, MOST_PRINTED);
+    if (program->printed.dropped + program->printed.length > had)
+        bytes_moved();
     if (program->errors >= 0)
         read_pipe(&program->errors, &program->complaint, MOST_COMPLAINT);
     if (program->typed_length > 0)
@@ -838,11 +843,12 @@ const char *next_output_line(struct program *program)
             had = program->printed.length;
             until = moment_in(patience());
         }
-        if (output_is_over(program) || now() >= until)
+        if (output_is_over(program) || now() >= until || came > LONGEST_LINE)
             fail_test("Expected: one more line on the standard output of %s.\n"
-                      "What came: %s; %s",
+                      "What came: %s%s; %s",
                       program->name, came == 0 ? "nothing" : quoted(data, came),
-                      output_is_over(program)
+                      came == 0 ? "" : ", and no newline",
+                      output_is_over(program) || came > LONGEST_LINE
                           ? text_of("the program %s.", state_of(program))
                           : text_of("the program %s, and %.1f s have passed.",
                                     state_of(program), patience()));
@@ -909,6 +915,7 @@ void type_bytes(struct program *program, const void *bytes, size_t length)
         else if (program->input >= 0)
             errno = EAGAIN;
         if (taken > 0) {
+            bytes_moved();
             from += taken;
             left -= (size_t)taken;
             until = moment_in(patience());

@@ -16,15 +16,16 @@
 #endif
 
 enum {
-    WIDTH = 76,          /* columns of a report */
-    FIRST_STEPS = 24,    /* of a long list of steps, so many are shown from */
-    LAST_STEPS = 20,     /* its beginning and from its end */
-    MOST_ERRORS = 12,    /* lines of a program's standard error */
-    ROW = 16,            /* bytes in a row of a dump */
-    ROWS_BEFORE = 2,     /* rows shown before the first difference */
-    ROWS_SHOWN = 6,      /* rows shown of each side */
-    LONGEST_CALM = 100,  /* seconds that a test may take */
-    LONGEST_HOSTILE = 30 /* and with the seeds of a hostile network */
+    WIDTH = 76,           /* columns of a report */
+    FIRST_STEPS = 24,     /* of a long list of steps, so many are shown from */
+    LAST_STEPS = 20,      /* its beginning and from its end */
+    MOST_ERRORS = 12,     /* lines of a program's standard error */
+    ROW = 16,             /* bytes in a row of a dump */
+    ROWS_BEFORE = 2,      /* rows shown before the first difference */
+    ROWS_SHOWN = 6,       /* rows shown of each side */
+    LONGEST_CALM = 100,   /* seconds that a test may take */
+    LONGEST_HOSTILE = 30, /* and with hostile seeds (or 3 times PATIENCE) */
+    AT_LAST = 115         /* when nothing moves; Criterion ends it at 120 */
 };
 
 struct step {
@@ -40,6 +41,7 @@ static struct {
     unsigned seed;
     double started;
     double process_started;
+    double moved; /* when bytes went to a program last, or came from one */
     struct step *steps;
     size_t step_count, step_size;
     bool is_failing;
@@ -451,24 +453,39 @@ _Noreturn void skip_test(const char *format, ...)
     abort();
 }
 
+void bytes_moved(void)
+{
+    test.moved = now();
+}
+
 /*
- * A program that makes no progress fails within PATIENCE. What comes here is
- * one that goes on, but slowly: socat, for one, sleeps for a second whenever a
- * write takes fewer bytes than it gave. That breaks no promise.
+ * Slowness breaks no promise: socat, for one, sleeps for a second whenever a
+ * write takes fewer bytes than it gave, and a machine may have much else to do.
+ * So a test that takes too long is skipped, but only in a moment in which bytes
+ * move. Where none do, each wait has its own bound, PATIENCE for the most part,
+ * and the test fails there, with a report that says what was waited for.
  */
 void check_length_of_test(void)
 {
     double seconds = now() - test.process_started;
-    if (test.is_failing || test.is_over)
+    double still = now() - test.moved;
+    int longest = LONGEST_CALM;
+    if (test.seed != 0 && 3 * patience() < LONGEST_CALM)
+        longest = 3 * patience() > LONGEST_HOSTILE ? (int)(3 * patience())
+                                                   : LONGEST_HOSTILE;
+    const char *name = programs != NULL ? programs->name : "it";
+    if (test.is_failing || test.is_over || seconds <= longest)
         return;
-    if (test.seed != 0 && seconds > LONGEST_HOSTILE) {
+    if (still < 1) {
         test.is_over = true;
-        skip_test("on the hostile network %s makes progress, but would take "
-                  "longer than %d s",
-                  programs != NULL ? programs->name : "it", LONGEST_HOSTILE);
+        skip_test("on %s %s makes progress, but would take longer than %d s",
+                  test.seed != 0 ? "the hostile network" : "this machine", name,
+                  longest);
     }
-    if (seconds > LONGEST_CALM)
-        fail_test("The test takes longer than %d s.", LONGEST_CALM);
+    if (seconds > AT_LAST)
+        fail_test("The test takes longer than %d s, and for %.0f s nothing "
+                  "has gone to %s or come from it.",
+                  AT_LAST, still, name);
 }
 
 /* ------------------------------------------------------------------ running */
@@ -502,7 +519,7 @@ void run_test(const char *suite, const char *name, const struct test_info *info,
     test.suite = suite;
     test.name = name;
     test.info = info;
-    test.process_started = now();
+    test.process_started = test.moved = now();
     const char *leave_out = getenv("LEAVE_OUT_SLOW");
     if (info->slow && leave_out != NULL && leave_out[0] != '\0')
         criterion_skip_test("slow");

@@ -124,7 +124,7 @@ void wait_on_many(struct pollfd *many, size_t how_many, double until)
 
     check_length_of_test();
     double left = until - now();
-    int milliseconds = left <= 0 ? 0 : left > 60 ? 60000 : (int)(left * 1e3);
+    int milliseconds = left <= 0 ? 0 : left > 4 ? 4000 : (int)(left * 1e3);
     if (left > 0 && (double)milliseconds < left * 1e3)
         milliseconds++;
     int ready = poll(watched, (nfds_t)count, milliseconds);
