@@ -109,8 +109,7 @@ static void take_event(void *context, const char *payload, size_t length)
     if (guest->count == guest->size)
         guest->heard = grown(guest->heard, guest->count, &guest->size,
                              sizeof guest->heard[0]);
-    guest->heard[guest->count++] = (struct heard){event_of(message), now()};
-    guest->bytes += length;
+    guest->heard[guest->count++] = (struct heard){event_of(message)};
     json_decref(message);
 }
 
@@ -227,14 +226,6 @@ static const char *heard_around(const struct guest *guest, size_t at)
     return text;
 }
 
-static const char *state_of_servers(void)
-{
-    const char *text = "";
-    for (struct program *each = programs; each != NULL; each = each->next)
-        text = text_of("%s; %s %s", text, each->name, state_of(each));
-    return text;
-}
-
 /* When the server ends the connection of somebody who has done nothing wrong,
  * and does so on the hostile network only, its faults are the usual cause. */
 static void blame_network(const struct crowd *crowd)
@@ -266,8 +257,7 @@ static bool has_enough(const struct guest *guest)
         return true;
     if (guest->sent < guest->to_send.length)
         return false;
-    return guest->is_deaf || (guest->count >= guest->wanted &&
-                              guest->bytes >= guest->wanted_bytes);
+    return guest->is_deaf || guest->count >= guest->wanted;
 }
 
 _Noreturn static void fail_hearing(struct crowd *crowd, const char *what,
@@ -376,7 +366,7 @@ void hear_the_end(struct crowd *crowd, struct guest *guest)
     if (!guest->is_over)
         fail_test("Expected: the server closes the connection of %s.\n"
                   "It has not in %.1f s%s.\n%s",
-                  guest->name, patience(), state_of_servers(),
+                  guest->name, patience(), state_of_programs(),
                   heard_around(guest, guest->count));
 }
 
@@ -401,7 +391,7 @@ void expect_heard(struct crowd *crowd, struct guest *guest, const char *event)
                   ? text_of("\"%s\"", shortened(guest->heard[at].event))
               : guest->is_over ? "the end of the connection"
                                : text_of("nothing for %.1f s", patience()),
-              state_of_servers(), heard_around(guest, at));
+              state_of_programs(), heard_around(guest, at));
 }
 
 static bool is_in_the_room(const struct guest *guest)

@@ -17,7 +17,6 @@
 
 struct heard {
     const char *event;
-    double when; /* now(), when the test took it in */
 };
 
 struct guest {
@@ -28,8 +27,6 @@ struct guest {
     size_t size;            /* of the list */
     size_t taken;           /* of these, expect_heard() has seen so many */
     size_t wanted;          /* hear_all() waits until it has heard so many */
-    size_t wanted_bytes;    /* and so many bytes of payload */
-    size_t bytes;           /* of payload that it has heard */
     struct stretch to_send; /* goes out while the crowd listens */
     size_t sent;
     bool has_ended_side; /* half-closed: it sends nothing more */
