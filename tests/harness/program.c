@@ -465,16 +465,16 @@ static bool same_address(const char *one, const char *other)
     return false;
 }
 
-/* Reads "listening on ADDRESS:PORT\n" at `line`; false when it is not that. */
-static bool read_listening_line(struct program *server, const char *address,
-                                int port)
+/* Reads "listening on ADDRESS:PORT", what has been printed up to the newline at
+ * `end`; false when it is not that. */
+static bool read_listening_line(struct program *server, const char *end,
+                                const char *address, int port)
 {
     static const char start_of_line[] = "listening on ";
     const char *line = server->printed.data;
     size_t length = sizeof start_of_line - 1;
     if (strncmp(line, start_of_line, length) != 0)
         return false;
-    const char *end = strchr(line, '\n');
     const char *colon = memrchr(line, ':', (size_t)(end - line));
     if (colon == NULL || colon <= line + length)
         return false;
@@ -603,7 +603,7 @@ struct program *start_server_ready(const struct start *how)
         hint = text_of("\nThat is %d with its two bytes exchanged: htons() or "
                        "ntohs() is missing, or one too many.",
                        port);
-    if (!read_listening_line(server, address, port))
+    if (!read_listening_line(server, newline, address, port))
         fail_test("Expected: %s%s.\nThe first line that came: %s%s", wanted,
                   port == 0 ? ", where PORT is the port that the kernel chose"
                             : "",
