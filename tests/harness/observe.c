@@ -102,8 +102,11 @@ struct holdings holdings_of(struct program *program)
     size_t count = members_of_group(program->pid, members, states,
                                     MOST_PROCESSES);
     for (size_t i = 0; i < count; i++) {
-        if (members[i] == program->pid && program->has_ended)
-            continue; /* until end_program() it is a zombie of ours */
+        /* Once the program has ended, zombies are not its own: it waits for
+         * end_program(), and the children that it left wait for the process 1
+         * of the machine, which in a container may never look. */
+        if (states[i] == 'Z' && program->has_ended)
+            continue;
         held.processes++;
         if (states[i] == 'Z')
             continue;
