@@ -2530,11 +2530,8 @@ TEST(client, goes_on_reading_while_it_cannot_send,
     size_t said_lines = 0;
     struct message message;
     while (next_message(channel, &message, "a say, or end of file")) {
-        char *end = NULL;
-        size_t number = message.text == NULL
-                            ? 0
-                            : (size_t)strtoul(message.text, &end, 10);
-        if (strcmp(message.type, "say") != 0 || number != said_lines)
+        if (strcmp(message.type, "say") != 0 || message.text == NULL ||
+            strtoul(message.text, NULL, 10) != said_lines)
             fail_test("Expected: a say with line %zu.\nWhat came: %s",
                       said_lines, message.shown);
         said_lines++;

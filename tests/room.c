@@ -1754,19 +1754,33 @@ void give_input(struct program *client)
     type_and_end(client, "hello\n", 6); /* it may have ended already */
 }
 
+/* Welcomes the client under the name that it gives; NULL when it has ended. */
+static const char *welcome_it(struct channel *channel)
+{
+    struct message message;
+    act_as_server(channel);
+    if (!next_message(channel, &message, "the client joins"))
+        return NULL;
+    if (strcmp(message.type, "join") != 0 || message.name == NULL)
+        fail_test("Expected: the client begins with a join, such as %s.\n"
+                  "What came: %s",
+                  join_as("ada"), message.shown);
+    send_message(channel, welcome(message.name, 1));
+    return message.name;
+}
+
 void converse(struct program *client, struct peer *server_side)
 {
     struct channel *channel = channel_over(server_side);
-    struct message message;
-    if (!next_message(channel, &message, "the client joins"))
+    const char *name = welcome_it(channel);
+    if (name == NULL)
         fail_test("Expected: the client joins.\n"
                   "What came: the end of the connection.");
-    send_message(channel, welcome(message.name, 1));
     expect_say(channel, "hello");
-    send_message(channel, said(message.name, "hello"));
-    expect_output_text(client,
-                       text_of("* you are %s (1 in the room)\n%s: hello\n",
-                               message.name, message.name));
+    send_message(channel, said(name, "hello"));
+    expect_output_text(
+        client,
+        text_of("* you are %s (1 in the room)\n%s: hello\n", name, name));
     expect_end(channel, ONLY_THE_END);
     expect_normal_end(client, channel);
 }
@@ -1774,9 +1788,7 @@ void converse(struct program *client, struct peer *server_side)
 void answer_and_close(struct peer *server_side)
 {
     struct channel *channel = channel_over(server_side);
-    struct message message;
-    if (next_message(channel, &message, "the client joins"))
-        send_message(channel, welcome(message.name, 1));
+    welcome_it(channel);
     answer_all(channel, "ada");
     close_channel(channel);
 }

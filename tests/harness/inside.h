@@ -187,10 +187,6 @@ extern const struct wrapper tls_wrapper;
 struct wrapping *wrapping_of(const struct peer *peer);
 void wrap_up(struct peer *peer, struct wrapping *wrapping);
 
-/* The channel's frames are a client's: the test is the server. */
-struct channel;
-void act_as_server(struct channel *channel);
-
 /* ------------------------------------------------------------- observation */
 
 /* The processes of a process group, zombies too; at most `most`. */

@@ -67,6 +67,9 @@ struct channel *open_channel_with(struct program *server,
 struct channel *accept_channel(struct listener *listener);
 struct channel *channel_over(struct peer *peer);
 
+/* The channel's frames are a client's: the test is the server. */
+void act_as_server(struct channel *channel);
+
 /* The connection that a channel goes over. */
 struct peer *peer_of(const struct channel *channel);
 
