@@ -460,6 +460,37 @@ TEST(server, every_connection_gives_back_its_memory,
               BATCH * (BATCHES + 1), BATCH);
 }
 
+/* Each thread that waits in accept() has the next connection's descriptor
+ * already (Linux sets it aside first), and serves one more client. And some
+ * systems turn clients away by themselves, and the program never learns of it
+ * (node). */
+size_t ask_for_descriptors(struct program *server,
+                           struct peer *clients[MOST_WAITING])
+{
+    size_t said = complaint_length(server);
+    size_t count = 0;
+    ssize_t answer = 1;
+    double end = 0;
+    while (complaint_length(server) == said) {
+        if (answer != 0 && count == MOST_WAITING)
+            break;
+        if (answer != 0) {
+            clients[count] = connect_to(server);
+            send_request(clients[count++]);
+            end = now() + patience();
+        }
+        char byte;
+        answer = receive_some(clients[count - 1], &byte, 1, 0.002);
+        if (answer == 0 && now() >= end)
+            fail_test("Expected: the server says on standard error that it has "
+                      "no descriptors left.\n"
+                      "A client has come whom it cannot serve, and for %.1f s "
+                      "it has said nothing.",
+                      patience());
+    }
+    return count;
+}
+
 TEST(server, every_server_copes_without_descriptors,
      .promise = "It does not spin either while it has no descriptors left (it "
                 "says so, goes on serving those it has, and accepts again when "
@@ -482,30 +513,13 @@ TEST(server, every_server_copes_without_descriptors,
     wait_for_descriptors(server, descriptors);
     exhaust_descriptors(server);
 
-    /* A server that waits in accept() has the next connection's descriptor
-     * already (Linux sets it aside first), and serves one more client. */
-    size_t said = complaint_length(server);
-    struct peer *first = connect_to(server);
-    send_request(first);
-    struct peer *second = connect_to(server);
-    send_request(second);
-    double end = now() + patience();
-    char byte;
-    while (complaint_length(server) == said && now() < end) {
-        /* Some systems turn a client away by themselves, and the program never
-         * learns of it (node). */
-        if (receive_some(second, &byte, 1, 0.002) == -1)
-            break;
-    }
-    if (complaint_length(server) == said && now() >= end)
-        fail_test("There are no descriptors left and two clients want to "
-                  "connect: the server should say so on standard error, and "
-                  "says nothing.");
+    struct peer *clients[MOST_WAITING];
+    size_t count = ask_for_descriptors(server, clients);
     expect_idle(server, "while it has no descriptors left and a client waits");
     restore_descriptors(server);
     /* Whether those that waited are served or were turned away, the next one
      * finds a server. */
-    close_peer(first);
-    close_peer(second);
+    for (size_t i = 0; i < count; i++)
+        close_peer(clients[i]);
     exchange_once(server);
 }

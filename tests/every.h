@@ -33,4 +33,10 @@ void converse(struct program *client, struct peer *server_side);
  * something to print, and closes. */
 void answer_and_close(struct peer *server_side);
 
+/* Clients come to a server that has no descriptors left, until it says so;
+ * fails when it does not. They are the test's to close; returns how many. */
+enum { MOST_WAITING = 16 };
+size_t ask_for_descriptors(struct program *server,
+                           struct peer *clients[MOST_WAITING]);
+
 #endif
