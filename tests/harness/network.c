@@ -302,21 +302,39 @@ struct listener *listen_here(void)
     return listen_at("127.0.0.1", 0);
 }
 
+/* As Linux counts; elsewhere a connection has to show it. */
+static bool backlog_is_full(const struct listener *listener)
+{
+#ifdef __linux__
+    struct tcp_info queue; /* of a listener: so many wait, and may wait */
+    socklen_t size = sizeof queue;
+    return getsockopt(listener->descriptor, IPPROTO_TCP, TCP_INFO, &queue,
+                      &size) == 0 &&
+           queue.tcpi_unacked > queue.tcpi_sacked;
+#else
+    return listener == NULL;
+#endif
+}
+
 struct listener *listen_but_never_answer(void)
 {
     struct listener *listener = listen_at("127.0.0.1", 0);
     listen(listener->descriptor, 0);
 
     /* On loopback a connection is made inside connect(); one that is not made
-     * at once has found the backlog full. */
+     * soon has found the backlog full. */
     for (int i = 0; i < 16; i++) {
+        if (backlog_is_full(listener)) {
+            note("its backlog is full: a connection to it hangs");
+            return listener;
+        }
         int filler = new_socket(AF_INET);
         int error = 0;
         if (connect(filler, (struct sockaddr *)&listener->address,
                     listener->address_length) < 0)
             error = errno;
         if (error == EINPROGRESS)
-            error = finish_connect(filler, moment_in(0.05));
+            error = finish_connect(filler, moment_in(0.5));
         if (error != 0) {
             close(filler);
             note("its backlog is full: a connection to it hangs");
