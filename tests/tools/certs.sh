@@ -35,6 +35,9 @@
 #     read-only.key      server.key with the mode 0400
 #     garbage.pem garbage.key empty.pem cut.pem cut.key
 #     folder.key         a folder
+#
+# And old.cnf, a configuration of OpenSSL (OPENSSL_CONF) that allows TLS 1.0 and
+# 1.1 to whoever does not forbid them.
 
 set -u
 
@@ -180,6 +183,17 @@ echo 'This is no certificate and no key.' | tee garbage.pem >garbage.key
 head -n 4 server.pem >cut.pem
 head -n 2 server.key >cut.key
 mkdir folder.key
+
+cat >old.cnf <<'END'
+openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = old
+[old]
+MinProtocol = TLSv1
+CipherString = DEFAULT:@SECLEVEL=0
+END
 
 # What no test needs.
 rm -f ca.key stranger-ca.key impostor-ca.key impostor-ca.pem second-ca.* \
