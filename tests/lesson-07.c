@@ -516,8 +516,9 @@ TEST(server, gives_back_what_a_failed_handshake_used,
          round++) {
         for (size_t i = 0; i < EACH; i++) {
             struct peer *peer = connect_plainly(server);
+            const struct first_bytes *other = &no_tls[i % COUNT(no_tls)];
             if (i % 4 == 0)
-                send_bytes(peer, no_tls[i % COUNT(no_tls)].bytes, 60);
+                send_bytes(peer, other->bytes, other->length);
             if (i % 4 == 1)
                 send_bytes(peer, hello.bytes, hello.length);
             if (i % 4 == 2)
