@@ -1579,6 +1579,7 @@ TEST(client, wants_a_ca_file,
             if (handshake_within(peer, patience()))
                 channel = channel_over(peer);
         }
+        act_as_server(channel);
         let_in(client, channel);
         end_input(client);
         ends_within(channel, patience());
@@ -1740,6 +1741,7 @@ TEST(client, a_handshake_that_hung_is_tried_again,
         begin_tls(second, true, &(struct tls_options){.may_fail = true});
     }
     struct channel *channel = channel_over(second);
+    act_as_server(channel);
     expect_join(channel, "ada");
     send_message(channel, welcome("ada", 1));
     expect_output_text(client, "* you are ada (1 in the room)\n");
