@@ -1774,15 +1774,17 @@ TEST(client, tells_a_cut_from_an_end,
     };
     enum { CUT, CUT_IN_A_RECORD, CUT_BY_RESET, END, END_OF_TLS };
     struct listener *listener = listen_here();
-    for (size_t round = 0; round < 2 * COUNT(ends); round++) {
-        size_t end = round / 2;
+    for (size_t round = 0; round < 4 * COUNT(ends); round++) {
+        size_t end = round / 4;
+        size_t version = round / 2 % 2;
         bool input_ended = round % 2 == 0;
-        now_trying(text_of("%s, %s the end of input", ends[end],
+        now_trying(text_of("%s: %s, %s the end of input",
+                           version_names[version], ends[end],
                            input_ended ? "after" : "before"));
         struct program *client = start_member(listener, "127.0.0.1");
         struct hand hand = take_in_hand(
             accept_plainly(listener), true,
-            &(struct tls_options){.highest = versions[round % 2]});
+            &(struct tls_options){.highest = versions[version]});
         send_pieces(&hand, shake_hands(&hand, 0), 0);
         expect_word(&hand, "join");
         send_pieces(&hand, sealed_message(&hand, welcome("ada", 2)), 0);
