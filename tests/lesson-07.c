@@ -1833,6 +1833,34 @@ TEST(client, tells_a_cut_from_an_end,
     now_trying(NULL);
 }
 
+TEST(client, tells_a_cut_while_it_sends,
+     .promise = "A client that meets the end of TCP without close_notify says "
+                "that the connection was cut off, and exits 1.",
+     .cause = "A send that failed (EPIPE, ECONNRESET) is taken for the end, or "
+              "not looked at. It takes the socket's error with it, so that the "
+              "next read only finds the end of TCP.",
+     .read = IDEA, .patient = ONE_SEED)
+{
+    enum { LINES = 400, LENGTH = 8000 };
+    struct stretch typed = {0};
+    const char *line = text_of("%s\n", repeat("t", LENGTH));
+    for (int i = 0; i < LINES; i++)
+        add_bytes(&typed, line, LENGTH + 1);
+    struct listener *listener = listen_here();
+    set_receive_buffer(listener, 4096);
+    struct program *client = start_member(listener, "127.0.0.1");
+    struct channel *channel = let_in(client, accept_channel(listener));
+    note("more lines than the server takes:");
+    type_and_end(client, typed.bytes, typed.length);
+    double until = now() + patience();
+    while (now() < until && moves_within(channel, 0.1))
+        continue;
+    reset_channel(channel);
+    expect_exit(client, 1);
+    expect_complaint(client, "that the connection was cut off");
+    expect_output_end(client);
+}
+
 TEST(client, prints_what_is_decrypted_already,
      .promise = "The client prints one line an event. In lessons 05-07 what "
                 "others say appears while the user types.",
