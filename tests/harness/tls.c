@@ -19,6 +19,7 @@ enum {
 
 struct wrapping {
     SSL *session;
+    int descriptor;
     bool as_server;
     bool may_fail;
     bool is_done;    /* the handshake */
@@ -27,8 +28,7 @@ struct wrapping {
     short waits_for; /* POLLIN or POLLOUT, while it cannot go on */
     enum taken over; /* how the connection ended, TAKEN_NOTHING: it has not */
     bool is_broken;  /* nothing can be sent any more */
-    struct bytes queue; /* taken to be sent; the first `begun` are under way */
-    size_t begun;
+    struct bytes queue;  /* taken to be sent, and not sealed yet */
     const char *failure; /* in OpenSSL's words, or NULL */
 };
 
@@ -63,8 +63,6 @@ static SSL_CTX *make_context(bool as_server, const struct tls_options *options)
                                              : TLS_client_method());
     if (context == NULL)
         give_up("SSL_CTX_new");
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     int lowest = options->lowest != 0 ? options->lowest : TLS1_2_VERSION;
     if (lowest < TLS1_2_VERSION)
@@ -126,11 +124,17 @@ static struct wrapping *begin_with(int descriptor, SSL *session, bool may_fail)
 {
     struct wrapping *wrapping = keep(sizeof *wrapping);
     *wrapping = (struct wrapping){.session = session,
+                                  .descriptor = descriptor,
                                   .as_server = SSL_is_server(session),
                                   .may_fail = may_fail,
                                   .over = TAKEN_NOTHING};
-    if (SSL_set_fd(session, descriptor) != 1)
+    /* OpenSSL writes into memory, where no write has to wait. One that waits on
+     * a socket wants to be repeated as it was, and when the program meanwhile
+     * asks for new keys a second time, SSL_read() fails ("bad length"). */
+    BIO *out = BIO_new(BIO_s_mem());
+    if (out == NULL || SSL_set_fd(session, descriptor) != 1)
         give_up("SSL_set_fd");
+    SSL_set0_wbio(session, out);
     return wrapping;
 }
 
@@ -212,39 +216,63 @@ static bool may_go_on(struct wrapping *wrapping, int result, bool was_sending)
 
 /* --------------------------------------------------------------------- work */
 
-static void forget_queue(struct wrapping *wrapping)
+/* How much OpenSSL has sealed that is not sent yet. */
+static size_t sealed_bytes(const struct wrapping *wrapping)
 {
-    free_bytes(&wrapping->queue);
-    wrapping->begun = 0;
+    return BIO_ctrl_pending(SSL_get_wbio(wrapping->session));
 }
 
-static void send_queue(struct wrapping *wrapping)
+/* Sends as much of that as goes now. */
+static void send_sealed(struct wrapping *wrapping)
+{
+    BIO *out = SSL_get_wbio(wrapping->session);
+    while (BIO_ctrl_pending(out) > 0) {
+        char *bytes, gone[RECORD];
+        long left = BIO_get_mem_data(out, &bytes);
+        ssize_t sent = send(wrapping->descriptor, bytes,
+                            left < RECORD ? (size_t)left : RECORD,
+                            MSG_NOSIGNAL);
+        if (sent > 0) {
+            BIO_read(out, gone, (int)sent); /* takes them out of the memory */
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            wrapping->waits_for = POLLOUT;
+            break;
+        } else if (errno != EINTR) {
+            /* What the other side had sent before can still be taken. */
+            wrapping->is_broken = true;
+            if (!wrapping->is_done && wrapping->over == TAKEN_NOTHING)
+                wrapping->over = TAKEN_RESET;
+            BIO_reset(out);
+        }
+    }
+    /* Nothing follows close_notify; OpenSSL would answer a KeyUpdate. */
+    if (wrapping->has_ended && BIO_ctrl_pending(out) == 0)
+        SSL_set0_wbio(wrapping->session, BIO_new(BIO_s_null()));
+}
+
+static void seal_queue(struct wrapping *wrapping)
 {
     while (wrapping->queue.length > 0 && !wrapping->is_broken) {
-        size_t piece = wrapping->begun;
-        if (piece == 0)
-            piece = wrapping->queue.length < RECORD ? wrapping->queue.length
-                                                    : RECORD;
+        size_t piece = wrapping->queue.length < RECORD ? wrapping->queue.length
+                                                       : RECORD;
         ERR_clear_error();
         errno = 0;
-        int sent = SSL_write(wrapping->session, wrapping->queue.data,
-                             (int)piece);
-        if (sent <= 0) {
-            wrapping->begun = piece;
-            if (may_go_on(wrapping, sent, true))
+        int sealed = SSL_write(wrapping->session, wrapping->queue.data,
+                               (int)piece);
+        if (sealed <= 0) {
+            if (may_go_on(wrapping, sealed, true))
                 return;
             break;
         }
-        wrapping->begun = 0;
-        wrapping->queue.length -= (size_t)sent;
-        memmove(wrapping->queue.data, wrapping->queue.data + sent,
+        wrapping->queue.length -= (size_t)sealed;
+        memmove(wrapping->queue.data, wrapping->queue.data + sealed,
                 wrapping->queue.length);
     }
     if (wrapping->is_broken)
-        forget_queue(wrapping);
+        free_bytes(&wrapping->queue);
 }
 
-static void send_end(struct wrapping *wrapping)
+static void seal_end(struct wrapping *wrapping)
 {
     if (!wrapping->ends || wrapping->has_ended || wrapping->is_broken)
         return;
@@ -271,15 +299,16 @@ static void tls_work(struct wrapping *wrapping)
         ERR_clear_error();
         errno = 0;
         int result = SSL_do_handshake(wrapping->session);
-        if (result != 1) {
+        wrapping->is_done = result == 1;
+        if (!wrapping->is_done)
             may_go_on(wrapping, result, false);
-            return;
-        }
-        wrapping->is_done = true;
     }
-    send_queue(wrapping);
-    if (wrapping->queue.length == 0)
-        send_end(wrapping);
+    if (wrapping->is_done) {
+        seal_queue(wrapping);
+        if (wrapping->queue.length == 0)
+            seal_end(wrapping);
+    }
+    send_sealed(wrapping);
 }
 
 static bool tls_is_at_work(const struct wrapping *wrapping)
@@ -288,6 +317,7 @@ static bool tls_is_at_work(const struct wrapping *wrapping)
         (!wrapping->is_done && wrapping->over != TAKEN_NOTHING))
         return false;
     return !wrapping->is_done || wrapping->queue.length > 0 ||
+           sealed_bytes(wrapping) > 0 ||
            (wrapping->ends && !wrapping->has_ended);
 }
 
@@ -306,7 +336,7 @@ static ssize_t tls_send(struct wrapping *wrapping, const void *bytes,
     size_t room = RECORD;
     if (!wrapping->is_done)
         room = MOST_REMEMBERED - wrapping->queue.length;
-    else if (wrapping->queue.length > 0)
+    else if (wrapping->queue.length > 0 || sealed_bytes(wrapping) > 0)
         room = 0;
     if (room == 0)
         return -1;
@@ -332,6 +362,7 @@ static enum taken tls_take(struct wrapping *wrapping, void *buffer, size_t size,
                           size > 1 << 30 ? 1 << 30 : (int)size);
     if (length > 0) {
         *taken = (size_t)length;
+        send_sealed(wrapping); /* an answer to a KeyUpdate */
         return TAKEN_SOME;
     }
     /* Sending may want something else than reading does. */
@@ -339,6 +370,7 @@ static enum taken tls_take(struct wrapping *wrapping, void *buffer, size_t size,
     may_go_on(wrapping, length, false);
     if (tls_is_at_work(wrapping))
         wrapping->waits_for = waits_for;
+    send_sealed(wrapping);
     return wrapping->over;
 }
 
