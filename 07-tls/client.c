@@ -232,12 +232,16 @@ static int read_keyboard(struct keyboard *keyboard, struct connection *server)
 
 /* ------------------------------------------------------------- the network */
 
-/* Ends our side although there is more to be said. A server that gets no
- * close_notify must think that somebody has cut the connection. */
+/* Ends our side before the conversation is over. A server that gets no
+ * close_notify must think that somebody has cut the connection. So that is
+ * waited for, but no longer than a second. */
 static void take_leave(struct connection *server)
 {
+    double until = now() + 1;
     connection_end(server);
-    connection_flush(server); /* if it fails, the server has gone */
+    while (connection_flush(server) == 0 && !server->ended &&
+           wait_until(server->socket, server->send_waits_for, until) == 0)
+        connection_ready(server, server->send_waits_for);
 }
 
 /*
