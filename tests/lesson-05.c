@@ -121,8 +121,11 @@ TEST(server, who_goes_does_not_cut_off_who_comes,
     const int rounds = hostile_seed() == 0 ? 20 : 5;
     struct program *server = start_server(NULL);
     struct crowd *crowd = new_crowd();
-    for (int i = 0; i < at_once; i++)
-        bring(crowd, server, "one who goes");
+    for (int i = 0; i < at_once; i++) {
+        tell(bring(crowd, server, "one who goes"), ping);
+        crowd->guests[i]->wanted = 1;
+    }
+    hear_all(crowd, "the answer to its ping");
     for (int round = 0; round < rounds; round++) {
         note("while the server is stopped, %d close and %d come", at_once,
              at_once);
