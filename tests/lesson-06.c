@@ -40,20 +40,28 @@ TEST(server, serves_ten_thousand,
                   "net.ipv4.ip_local_port_range",
                   CONNECTIONS, count_of_ports());
     struct program *server = start_server("-m", "10000", "-i", "0", NULL);
-    if (!allow_descriptors(server, CONNECTIONS + SPARE))
+    /* A program may need more than one for each of them. */
+    if (!allow_descriptors(server, 3 * CONNECTIONS) &&
+        !allow_descriptors(server, 2 * CONNECTIONS + SPARE) &&
+        !allow_descriptors(server, CONNECTIONS + SPARE))
         skip_test("%d connections need more descriptors than the hard limit "
                   "allows (ulimit -Hn)",
                   CONNECTIONS);
     struct crowd *crowd = new_crowd();
     for (int i = 0; i < MEMBERS; i++)
         enter_room(crowd, server, text_of("m%03d", i), i + 1);
-    size_t memory = holdings_of(server).memory;
+    struct holdings before = holdings_of(server);
     static struct channel *silent[CONNECTIONS];
     double began = now();
+    int at_once = 100;
     for (int i = MEMBERS; i < CONNECTIONS; i++) {
+        double from = now();
         silent[i] = open_channel(server);
-        /* Not more at once than a backlog takes. */
-        if (i % 100 == 0) {
+        /* Not more at once than a backlog takes: one that comes when it is full
+         * tries again after a second. */
+        if (now() - from > 0.9 && at_once > 5)
+            at_once /= 2;
+        if (i % at_once == 0) {
             send_message(silent[i], ping);
             expect_pong(silent[i]);
         }
@@ -64,7 +72,8 @@ TEST(server, serves_ten_thousand,
     note("%d silent connections came in %.2f s; the server holds %zu bytes "
          "for each of them",
          CONNECTIONS - MEMBERS, now() - began,
-         (held > memory ? held - memory : 0) / (CONNECTIONS - MEMBERS));
+         (held > before.memory ? held - before.memory : 0) /
+             (CONNECTIONS - MEMBERS));
     expect_idle(server, "while ten thousand are connected and silent");
     for (int i = 0; i < MEMBERS; i++) {
         crowd->guests[i]->wanted = (size_t)(MEMBERS - i) + 20;
@@ -85,21 +94,26 @@ TEST(server, serves_ten_thousand,
     now_trying("all go at once");
     for (int i = MEMBERS; i < CONNECTIONS; i++)
         reset_channel(silent[i]);
+    double until = now() + patience();
+    size_t descriptors = holdings_of(server).descriptors;
+    while (descriptors > before.descriptors + SPARE && now() < until) {
+        attend_for(crowd, 0.02);
+        size_t fewer = holdings_of(server).descriptors;
+        if (fewer < descriptors)
+            until = now() + patience();
+        descriptors = fewer;
+    }
+    if (descriptors > before.descriptors + SPARE)
+        fail_test("Expected: when all but %d connections have gone, their "
+                  "descriptors are free.\n"
+                  "The server holds %zu descriptors, and for %.1f s they have "
+                  "not become fewer. With the %d alone it held %zu.",
+                  MEMBERS, descriptors, patience(), MEMBERS,
+                  before.descriptors);
     if (!hears(crowd, crowd->guests[0], 0, "left the last", patience()))
         fail_test("Expected: m000 hears \"left the last\" when all but %d have "
                   "gone.\nIt has not in %.1f s.",
                   MEMBERS, patience());
-    double until = now() + patience();
-    size_t descriptors = holdings_of(server).descriptors;
-    while (descriptors > MEMBERS + SPARE && now() < until) {
-        attend_for(crowd, 0.02);
-        descriptors = holdings_of(server).descriptors;
-    }
-    if (descriptors > MEMBERS + SPARE)
-        fail_test("Expected: when all but %d connections have gone, their "
-                  "descriptors are free.\n"
-                  "%.1f s later the server holds %zu descriptors.",
-                  MEMBERS, patience(), descriptors);
     tell(crowd->guests[1], say("where is everybody?"));
     if (!hears(crowd, crowd->guests[0], 0, "said m001: where is everybody?",
                patience()))
