@@ -2637,7 +2637,7 @@ TEST(client, survives_messages_that_are_none,
               "and of the right type: a NULL goes to strlen() or printf().",
      .read = BREAK, .patient = ONE_SEED)
 {
-    static const char *const payloads[] = {
+    const char *const payloads[] = {
         "not JSON",
         "[]",
         "{}",
@@ -2649,6 +2649,10 @@ TEST(client, survives_messages_that_are_none,
         "{\"type\":\"error\"}",
         "{\"type\":\"error\",\"reason\":{}}",
         "{\"type\":\"said\",\"name\":\"eve\",\"text\":\"\xff\"}",
+        "{\"type\":\"said\",\"name\":\"\\ud800\",\"text\":\"x\"}",
+        "{\"type\":\"welcome\",\"name\":\"ada\",\"members\":1e400}",
+        nested(30000, "[", "", "]"),
+        repeat("[", MOST_PAYLOAD),
     };
     struct listener *listener = listen_here();
     /* The contract does not say what a client makes of them; but it may not
@@ -2657,7 +2661,7 @@ TEST(client, survives_messages_that_are_none,
     for (size_t i = 0; i <= COUNT(payloads); i++) {
         bool first = i == COUNT(payloads);
         now_trying(first ? "a welcome with wrong members"
-                         : text_of("from the server: %s", payloads[i]));
+                         : text_of("from the server: %.60s", payloads[i]));
         clients[i] = start_member(listener, "ada");
         struct channel *channel;
         if (first) {
@@ -2676,7 +2680,7 @@ TEST(client, survives_messages_that_are_none,
     }
     for (size_t i = 0; i <= COUNT(payloads); i++) {
         now_trying(i == COUNT(payloads) ? "a welcome with wrong members"
-                                        : payloads[i]);
+                                        : text_of("%.60s", payloads[i]));
         exit_status(clients[i]);
     }
     now_trying(NULL);
