@@ -38,6 +38,7 @@ static const struct call wrong_calls[] = {
     {"-t 1s", {"-t", "1s", HERE, "7777"}},
     {"-t nan", {"-t", "nan", HERE, "7777"}},
     {"-t inf", {"-t", "inf", HERE, "7777"}},
+    {"-t 0x2", {"-t", "0x2", HERE, "7777"}},
     {"-r -1", {"-r", "-1", HERE, "7777"}},
     {"-r 1.5", {"-r", "1.5", HERE, "7777"}},
     {"-r and a word", {"-r", "often", HERE, "7777"}},
@@ -154,7 +155,8 @@ static double measure_pauses(double *one, double *two)
 }
 
 TEST(client, every_attempt_that_fails,
-     .promise = "When all have failed in a way that may pass (refused ...) the "
+     .promise = "`-r RETRIES`, 3 without it. When all have failed in a way "
+                "that may pass (refused ...) the "
                 "client pauses and tries again, at most RETRIES times: every "
                 "pause is 0.1 to 1 s, the first at most 0.5 s; `-r 0` is one "
                 "attempt. A HOST that does not exist is not retried. Exit 1 "
@@ -181,6 +183,24 @@ TEST(client, every_attempt_that_fails,
                 "the server came up 0.15 s late.");
     converse(early, accept_client(listen_at(HERE, late)));
     usual_cause(NULL);
+
+    note("nobody listens, without -r and with -r 0");
+    double longer = 0;
+    for (int i = 0; i < 3 && longer < 0.25; i++) {
+        const char *port = text_of("%d", unused_port());
+        struct program *clients[] = {start_client("-r", "0", HERE, port, NULL),
+                                     start_client(HERE, port, NULL)};
+        for (size_t k = 0; k < COUNT(clients); k++)
+            give_input(clients[k]);
+        for (size_t k = 0; k < COUNT(clients); k++)
+            expect_exit(clients[k], 1);
+        longer = age_of(clients[1]) - age_of(clients[0]);
+    }
+    if (longer < 0.25)
+        fail_test("Without -r the client should try again 3 times, with a "
+                  "pause of 0.1 s or more before each. It took %.3f s longer "
+                  "than with -r 0.",
+                  longer);
 
     note("nobody listens, with -r 0, -r 1 and -r 2");
     double one, two;

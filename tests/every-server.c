@@ -174,6 +174,22 @@ TEST(server, every_wrong_usage,
     }
 }
 
+/* The server ends with status 1, and one line says why. */
+static void expect_failure(struct program *server, const char *about)
+{
+    size_t length, lines = 0;
+    expect_exit(server, 1);
+    expect_complaint(server, about);
+    expect_output_end(server);
+    const char *text = standard_error(server, &length);
+    for (size_t i = 0; i < length; i++)
+        lines += text[i] == '\n';
+    if (lines != 1)
+        fail_test("Expected: one line on standard error, which says %s.\n"
+                  "There are %zu.",
+                  about, lines);
+}
+
 TEST(server, every_failure_to_start,
      .promise = "ADDRESS is numeric. An address that is none, or cannot be "
                 "bound, and a port that is taken, are run-time failures: exit "
@@ -201,9 +217,7 @@ TEST(server, every_failure_to_start,
         note("%s:", addresses[i].what);
         server = start_server_with(
             &(struct start){.arguments = addresses[i].arguments});
-        expect_exit(server, 1);
-        expect_complaint(server, "what is wrong with the address");
-        expect_output_end(server);
+        expect_failure(server, "what is wrong with the address");
     }
 
     struct listener *taken = listen_here();
@@ -211,17 +225,13 @@ TEST(server, every_failure_to_start,
     note("a port that is taken:");
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", port, NULL}});
-    expect_exit(server, 1);
-    expect_complaint(server, "that the port is taken");
-    expect_output_end(server);
+    expect_failure(server, "that the port is taken");
 
     note("a port that only root may take:");
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", "81", NULL},
                         .no_privileged_ports = true});
-    expect_exit(server, 1);
-    expect_complaint(server, "that it may not take the port");
-    expect_output_end(server);
+    expect_failure(server, "that it may not take the port");
 }
 
 TEST(server, every_server_starts_again_on_its_port,
@@ -255,12 +265,12 @@ TEST(server, every_server_starts_again_on_its_port,
 
 /* ------------------------------------------------- bad clients, and slow */
 
-#if LESSON <= 4
-/* From lesson 05 on, -i says how long a client may take to join. */
 TEST(server, every_client_may_take_its_time,
      .promise = "03: The client sends UTF-8 text and half-closes. 04: `ping` "
                 "is answered at once with `pong`, joined or not. (How long it "
-                "may be silent before is not bounded.)",
+                "may be silent before is not bounded.) 05-07: `-i SECONDS`, "
+                "how long a connection may stay without having joined (default "
+                "30).",
      .cause = "The server gives up on a client that says nothing for a while "
               "(SO_RCVTIMEO, settimeout(), a poll() with a timeout). Silence "
               "is no end: only end of file is.",
@@ -274,7 +284,6 @@ TEST(server, every_client_may_take_its_time,
     expect_answer(client);
     close_peer(client);
 }
-#endif
 
 TEST(server, every_server_survives_clients_that_vanish,
      .promise = "No program dies of SIGPIPE. Whatever a client does, the next "
