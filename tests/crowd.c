@@ -603,7 +603,7 @@ static void come_and_go(struct program *server, size_t visitors)
             /* It is in the room before it goes: nobody could tell how long to
              * wait for one that may or may not still join. */
             double until = now() + patience();
-            while (guest->count == 0 && now() < until)
+            while (guest->count == 0 && !guest->is_over && now() < until)
                 attend(crowd, until);
             if (i % 3 == 0)
                 walk_out(guest);
@@ -972,9 +972,10 @@ struct hindrance {
 };
 
 /*
- * The same run without the one who holds up, and with him. A machine that is
- * busy with other things may be slow at any moment: what counts is the best of
- * some rounds, and a server that is held up is held up in every one.
+ * The same run without the one who holds up, and with him; of as many texts,
+ * for the worst of many is worse than the worst of few. A machine that is busy
+ * with other things may be slow at any moment: what counts is the best of some
+ * rounds, and a server that is held up is held up in every one.
  */
 static void expect_no_delay(struct scene *scene,
                             const struct hindrance *hindrance)
@@ -985,7 +986,7 @@ static void expect_no_delay(struct scene *scene,
     const char *padding = repeat("t", hindrance->size);
     now_trying(hindrance->what);
     for (size_t round = 0; round < ROUNDS; round++) {
-        calm[round] = worst_of(scene, 10, padding);
+        calm[round] = worst_of(scene, hindrance->texts, padding);
         hindrance->begin(scene);
         worst[round] = worst_of(scene, hindrance->texts, padding);
         end_scene(scene);
@@ -1306,9 +1307,18 @@ TEST(server, what_waits_for_one_client_is_bounded,
     size_t sent = send_without_reading(channel, all.bytes, all.length, 0.7);
     size_t held = holdings_of(server).memory;
     size_t more = held > memory ? held - memory : 0;
-    bool is_closed = breaks_within(channel, 0.01);
-    note("the server took %zu KiB, %s, and holds %zu KiB more than before",
-         sent >> 10, is_closed ? "and closed" : "has not closed", more >> 10);
+    /* A server that closes may read on, and throw away what comes, for as long
+     * as last words take: whether it has closed the room knows. */
+    struct crowd *crowd = new_crowd();
+    struct guest *other = bring(crowd, server, "another one");
+    tell(other, join_as("eve"));
+    other->wanted = 1;
+    hear_all(crowd, "the answer to a second join as eve");
+    bool is_closed = strcmp(other->heard[0].event, "error") != 0;
+    note("the server took %zu KiB, and holds %zu KiB more than before; the "
+         "name eve is %s",
+         sent >> 10, more >> 10, is_closed ? "free again" : "still taken");
+    depart(crowd, other);
     if (!is_closed && sent > kept_by_kernel + LIMIT)
         fail_test("Expected: a client that says texts and reads nothing is "
                   "closed when more than 256 KiB wait for it, or the server "
@@ -1416,8 +1426,13 @@ TEST(server, lets_in_a_thousand_by_default,
         return; /* that many are slow there, and show nothing new */
     /* -i 0: on a busy machine, inside TLS, they take half a minute to come. */
     struct program *server = start_server("-i", "0", NULL);
+    /* A program may need more than one for each of them. */
+    if (!allow_descriptors(server, 5 * MOST) &&
+        !allow_descriptors(server, 2 * MOST))
+        skip_test("%d connections need more descriptors than the hard limit "
+                  "allows (ulimit -Hn)",
+                  MOST);
     struct crowd *crowd = new_crowd();
-    restore_descriptors(server); /* 4096, when it had less */
     struct guest *ada = enter(crowd, server, "ada", 1);
     for (int i = 1; i < MOST; i++) {
         struct guest *guest = bring(crowd, server, text_of("number %d", i + 1));
@@ -1677,8 +1692,7 @@ TEST(server, serves_a_member_that_half_closes_to_the_end,
             tell(grace, say(text_of("g%d.%d", round, i)));
             tell(guest, say(text_of("v%d", i)));
         }
-        while (guest->sent < guest->to_send.length)
-            attend(crowd, now() + patience());
+        hear_all(crowd, "what the three say"); /* at least it has been sent */
         depart(crowd, guest);
         if (!hears(crowd, ada, 0, text_of("left v%02d", round), patience()))
             fail_test("Expected: ada hears \"left v%02d\" when it has "
@@ -2214,7 +2228,7 @@ TEST(server, serves_the_room_without_descriptors,
 {
     struct scene scene = make_scene(start_server(NULL));
     struct guest *more = enter(scene.crowd, scene.server, "joan", 3);
-    double calm = worst_of(&scene, 20, "");
+    double calm = worst_of(&scene, 60, "");
     exhaust_descriptors(scene.server);
     struct peer *waiting[MOST_WAITING];
     size_t count = ask_for_descriptors(scene.server, waiting);
