@@ -1273,7 +1273,7 @@ TEST(server, closes_a_member_that_does_not_read,
     if (was_closed) {
         now_trying("-m 3: its name is free again, and its place");
         skip_heard(scene.crowd);
-        take_free_place(scene.crowd, scene.server, slow->name, 3);
+        enter(scene.crowd, scene.server, slow->name, 3);
     }
     now_trying(NULL);
 }
@@ -1393,7 +1393,7 @@ TEST(server, lets_in_no_more_than_it_may,
         go_away(crowd, joan, ways[way]);
         everybody_hears(crowd, joan, "left joan");
         joan->has_gone = true;
-        joan = take_free_place(crowd, server, "joan", 3);
+        joan = enter(crowd, server, "joan", 3);
         skip_heard(crowd);
         expect_refusal(crowd, server, true);
         say_to_all(crowd, grace, text_of("%zu", way));
@@ -1469,6 +1469,8 @@ static const struct {
     {"-i with a word", {"-p", "0", "-i", "soon"}},
     {"-i with a unit", {"-p", "0", "-i", "30s"}},
     {"-i nan", {"-p", "0", "-i", "nan"}},
+    {"-i inf", {"-p", "0", "-i", "inf"}},
+    {"-i 0x10", {"-p", "0", "-i", "0x10"}},
     {"-i with nothing", {"-p", "0", "-i", ""}},
     {"-i without seconds", {"-p", "0", "-i"}},
 };
@@ -1502,6 +1504,35 @@ static void expect_closed_after(struct crowd *crowd, struct guest *guest,
                   "That of %s was closed after %.2f s.",
                   seconds, seconds, guest->name, after);
     walk_out(guest);
+}
+
+/*
+ * One that is silent is closed when its time is up. A machine that is busy with
+ * other things may be late, not three times in a row. The first one counts for
+ * nothing: when a server looks now and then, the others come right after that.
+ */
+static void expect_closed_in_time(struct crowd *crowd, struct program *server,
+                                  double seconds)
+{
+    enum { TRIES = 4 };
+    const double more = 0.4;
+    double after = 0;
+    if (hostile_seed() != 0)
+        return;
+    now_trying(text_of("-i %.1f: closed as soon as the time is up", seconds));
+    for (int i = 0; i < TRIES; i++) {
+        double began = now();
+        struct guest *silent = bring(crowd, server, "the one who is silent");
+        hear_the_end(crowd, silent);
+        after = silent->ended_at - began;
+        walk_out(silent);
+        if (i > 0 && after < seconds + more)
+            return;
+    }
+    fail_test("Expected: with -i %.1f a connection that has not joined is "
+              "closed after %.1f s.\n"
+              "It was closed after %.2f s, and none of %d was within %.1f s.",
+              seconds, seconds, after, TRIES - 1, seconds + more);
 }
 
 /* enter(), where a connection may stay for so many seconds without having
@@ -1580,6 +1611,11 @@ TEST(server, closes_who_does_not_join,
     expect_closed_after(crowd, dripping, began, limit);
     expect_closed_after(crowd, refused, began, limit);
     note("all were closed after %.2f s", now() - began);
+    usual_cause("The server looks now and then whose time is up, and not at "
+                "the moment when it is: the timeout of poll(), or of "
+                "pthread_cond_timedwait(), lasts until the next one's.");
+    expect_closed_in_time(crowd, server, limit);
+    usual_cause(NULL);
     now_trying("members are not concerned");
     attend_for(crowd, 0.5);
     say_to_all(crowd, ada, "still here");
@@ -1618,6 +1654,57 @@ TEST(server, who_did_not_join_leaves_its_place,
     hear_the_end(crowd, silent);
     walk_out(silent);
     take_free_place(crowd, server, "ada", 1);
+}
+
+TEST(server, who_is_turned_away_does_not_stay,
+     .promise = "A connection over the `-m` limit gets one `error` and is "
+                "closed. One that has not joined within `-i` is closed. Where "
+                "a server closes first, it ends its side and reads on until "
+                "the client closes, for at least 1 s and at most 5 s.",
+     .cause = "After its last words the server waits until the client closes, "
+              "and for ever when it does not: each one that was turned away "
+              "keeps a descriptor.",
+     .read = CODE, .patient = ONE_SEED, .slow = true)
+{
+    /* A few more descriptors a runtime may open for itself. */
+    enum { STAYING = 20, FEW = 10, SERVERS = 2 };
+    const double most = 5 + patience() / 5;
+    static const char *const called[SERVERS] = {
+        "-m 1, and one is in", "-i 0.4, and all of them are silent"};
+    struct program *servers[SERVERS] = {start_server("-m", "1", NULL),
+                                        start_server("-i", "0.4", NULL)};
+    size_t before[SERVERS], now_held[SERVERS];
+    struct crowd *crowd = new_crowd();
+    enter(crowd, servers[0], "ada", 1);
+    for (size_t k = 0; k < SERVERS; k++)
+        before[k] = holdings_of(servers[k]).descriptors;
+    struct guest *guests[SERVERS * STAYING];
+    for (size_t i = 0; i < COUNT(guests); i++)
+        guests[i] = bring(crowd, servers[i % SERVERS], "one turned away");
+    for (size_t i = 0; i < COUNT(guests); i++)
+        hear_the_end(crowd, guests[i]);
+    note("the servers have ended their side of all these connections, and the "
+         "clients do not close");
+    double until = now() + most;
+    bool all_free;
+    do {
+        attend_for(crowd, 0.05);
+        all_free = true;
+        for (size_t k = 0; k < SERVERS; k++) {
+            now_held[k] = holdings_of(servers[k]).descriptors;
+            all_free = all_free && now_held[k] <= before[k] + FEW;
+        }
+    } while (!all_free && now() < until);
+    for (size_t k = 0; k < SERVERS; k++) {
+        if (now_held[k] > before[k] + FEW)
+            fail_test("Expected: a connection that the server has turned away "
+                      "is closed after 5 s, whether or not the client closes "
+                      "(%s).\n"
+                      "%.1f s after the last words to %d of them the server "
+                      "holds %zu descriptors, and before they came it held "
+                      "%zu.",
+                      called[k], most, STAYING, now_held[k], before[k]);
+    }
 }
 
 /* ==================================================== half-closing ======== */
