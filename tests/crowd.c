@@ -2013,20 +2013,12 @@ static void unanswered_pings(struct scene *scene)
  * can help it.) */
 static void no_descriptors(struct scene *scene)
 {
-    enum { MOST_WAITING = 16 }; /* one for each thread that waits in accept() */
+    struct peer *waiting[MOST_WAITING];
     enter(scene->crowd, scene->server, "ada", 1);
-    size_t said = complaint_length(scene->server);
     if (is_interpreted(scene->server))
         return;
     exhaust_descriptors(scene->server);
-    for (int i = 0; i < MOST_WAITING; i++) {
-        connect_to(scene->server);
-        double until = now() + 0.3;
-        while (complaint_length(scene->server) == said && now() < until)
-            attend_for(scene->crowd, 0.01);
-        if (i > 0 && complaint_length(scene->server) > said)
-            break;
-    }
+    ask_for_descriptors(scene->server, waiting);
 }
 
 struct ending_case {
