@@ -174,22 +174,6 @@ TEST(server, every_wrong_usage,
     }
 }
 
-/* The server ends with status 1, and one line says why. */
-static void expect_failure(struct program *server, const char *about)
-{
-    size_t length, lines = 0;
-    expect_exit(server, 1);
-    expect_complaint(server, about);
-    expect_output_end(server);
-    const char *text = standard_error(server, &length);
-    for (size_t i = 0; i < length; i++)
-        lines += text[i] == '\n';
-    if (lines != 1)
-        fail_test("Expected: one line on standard error, which says %s.\n"
-                  "There are %zu.",
-                  about, lines);
-}
-
 TEST(server, every_failure_to_start,
      .promise = "ADDRESS is numeric. An address that is none, or cannot be "
                 "bound, and a port that is taken, are run-time failures: exit "
@@ -218,6 +202,7 @@ TEST(server, every_failure_to_start,
         server = start_server_with(
             &(struct start){.arguments = addresses[i].arguments});
         expect_failure(server, "what is wrong with the address");
+        expect_output_end(server);
     }
 
     struct listener *taken = listen_here();
@@ -226,12 +211,14 @@ TEST(server, every_failure_to_start,
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", port, NULL}});
     expect_failure(server, "that the port is taken");
+    expect_output_end(server);
 
     note("a port that only root may take:");
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", "81", NULL},
                         .no_privileged_ports = true});
     expect_failure(server, "that it may not take the port");
+    expect_output_end(server);
 }
 
 TEST(server, every_server_starts_again_on_its_port,

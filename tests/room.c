@@ -2594,6 +2594,31 @@ TEST(client, tells_why_it_was_refused,
     now_trying(NULL);
 }
 
+TEST(client, an_input_that_cannot_be_read,
+     .promise = "Exit status: 1 after a run-time failure (one line on standard "
+                "error).",
+     .cause = "read() returns -1, and that is taken for the end of the input. "
+              "Or the failure is told twice: by the thread that reads, and by "
+              "the one that sees the connection end because of it.",
+     .read = BREAK, .patient = ONE_SEED)
+{
+    struct listener *listener = listen_here();
+    const char *port = text_of("%d", port_of_listener(listener));
+    struct program *client = start_client_with(&(struct start){
+        .arguments = (const char *[]){"-n", "ada", "127.0.0.1", port, NULL},
+        .folder_input = true});
+    struct peer *peer = NULL;
+    double until = now() + patience();
+    while (peer == NULL && !has_ended(client) && now() < until)
+        peer = accept_client_within(listener, 0.1);
+    if (peer == NULL) { /* an interpreter may refuse to begin, in many words */
+        expect_exit(client, 1);
+        return;
+    }
+    answer_and_close(peer);
+    expect_failure(client, "that its input could not be read");
+}
+
 TEST(client, a_quiet_room_is_no_reason_to_leave,
      .promise = "A room's client waits without end: SECONDS bounds the "
                 "connecting alone.",

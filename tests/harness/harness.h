@@ -113,6 +113,7 @@ struct start {
     enum output output;           /* where standard output goes */
     bool no_privileged_ports;     /* may not bind a port below 1024 */
     bool empty_input;             /* standard input is at its end at once */
+    bool folder_input;            /* it is a folder, and cannot be read */
     bool bare;                    /* in 07 too with these arguments alone */
     const char *folder;           /* in which it runs; NULL: in ours */
 };
@@ -154,6 +155,10 @@ int exit_status(struct program *program);
 
 /* The same, and fails unless the status is this one. */
 void expect_exit(struct program *program, int status);
+
+/* Waits until the program has ended, which has to be with status 1, and with
+ * one line on standard error, which says `about`. */
+void expect_failure(struct program *program, const char *about);
 
 /* Like expect_exit; fails also when it took more than `seconds` from now. */
 void expect_exit_within(struct program *program, int status, double seconds);

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 struct channel {
     struct peer *peer;
@@ -1072,30 +1071,4 @@ double share_of_time_busy(struct program *program, double seconds)
         busy += group_is_busy(program->pid);
     }
     return looks == 0 ? 0 : (double)busy / (double)looks;
-}
-
-double cpu_time_used(struct program *program)
-{
-    return cpu_time_of_group(program->pid);
-}
-
-bool is_interpreted(struct program *program)
-{
-    static const char *const interpreters[] = {"java", "node", "perl", "python",
-                                               "ruby"};
-    pid_t members[64];
-    char states[64];
-    size_t count = members_of_group(program->pid, members, states, 64);
-    for (size_t i = 0; i < count; i++) {
-        char path[1024];
-        ssize_t length = readlink(text_of("/proc/%d/exe", (int)members[i]),
-                                  path, sizeof path - 1);
-        path[length < 0 ? 0 : length] = '\0';
-        const char *name = strrchr(path, '/');
-        for (size_t k = 0; k < sizeof interpreters / sizeof *interpreters; k++)
-            if (name != NULL && strncmp(name + 1, interpreters[k],
-                                        strlen(interpreters[k])) == 0)
-                return true;
-    }
-    return false;
 }

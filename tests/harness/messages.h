@@ -190,11 +190,4 @@ size_t greatest_address_space(struct program *program);
  * a child of it was on the CPU or wanted to be: 0 to 1. */
 double share_of_time_busy(struct program *program, double seconds);
 
-/* The CPU time that the program and its children have used, in seconds; once
- * they have ended, less. */
-double cpu_time_used(struct program *program);
-
-/* Whether an interpreter runs the program: Python, node and such (Linux). */
-bool is_interpreted(struct program *program);
-
 #endif

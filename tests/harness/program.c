@@ -251,9 +251,16 @@ static void open_errors(struct program *program, int *theirs)
     *theirs = ends[1];
 }
 
-static void open_input(bool empty, int *ours, int *theirs)
+static void open_input(bool empty, bool folder, int *ours, int *theirs)
 {
     int ends[2];
+    if (folder) {
+        *ours = -1;
+        *theirs = open("/", O_RDONLY | O_CLOEXEC);
+        if (*theirs < 0)
+            fail_test("harness: open /: %s", strerror(errno));
+        return;
+    }
     if (pipe(ends) < 0)
         fail_test("harness: pipe: %s", strerror(errno));
     *theirs = ends[0];
@@ -364,7 +371,8 @@ static struct program *start(const char *variable, const struct start *how)
 
     open_output(program, how->output, &launch.output);
     open_errors(program, &launch.errors);
-    open_input(how->empty_input || is_server, &program->input, &launch.input);
+    open_input(how->empty_input || is_server, how->folder_input,
+               &program->input, &launch.input);
 
     static const char *const outputs[] = {
         [OUTPUT_COLLECTED] = "",
@@ -375,7 +383,9 @@ static struct program *start(const char *variable, const struct start *how)
     note("started %s: %s%s%s%s%s", program->name, program->command,
          outputs[how->output],
          how->folder != NULL ? text_of(", in %s", how->folder) : "",
-         how->empty_input && !is_server ? " < /dev/null" : "",
+         how->folder_input                ? " < /"
+         : how->empty_input && !is_server ? " < /dev/null"
+                                          : "",
          how->no_privileged_ports
              ? ", without the right to bind a privileged port"
              : "");
@@ -897,6 +907,20 @@ void expect_complaint(struct program *program, const char *about)
         wait_on(-1, 0, until);
     }
     note("%s wrote to standard error", program->name);
+}
+
+void expect_failure(struct program *program, const char *about)
+{
+    size_t length, lines = 0;
+    expect_exit(program, 1);
+    expect_complaint(program, about);
+    const char *text = standard_error(program, &length);
+    for (size_t i = 0; i < length; i++)
+        lines += text[i] == '\n';
+    if (lines > 1)
+        fail_test("Expected: one line on standard error, which says %s.\n"
+                  "%s wrote %zu lines there.",
+                  about, program->name, lines);
 }
 
 /* -------------------------------------------------------------------- input */
