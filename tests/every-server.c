@@ -201,7 +201,7 @@ TEST(server, every_failure_to_start,
         note("%s:", addresses[i].what);
         server = start_server_with(
             &(struct start){.arguments = addresses[i].arguments});
-        expect_failure(server, "what is wrong with the address");
+        expect_told_failure(server, "what is wrong with the address");
         expect_output_end(server);
     }
 
@@ -210,14 +210,14 @@ TEST(server, every_failure_to_start,
     note("a port that is taken:");
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", port, NULL}});
-    expect_failure(server, "that the port is taken");
+    expect_told_failure(server, "that the port is taken");
     expect_output_end(server);
 
     note("a port that only root may take:");
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", "81", NULL},
                         .no_privileged_ports = true});
-    expect_failure(server, "that it may not take the port");
+    expect_told_failure(server, "that it may not take the port");
     expect_output_end(server);
 }
 

@@ -2616,7 +2616,7 @@ TEST(client, an_input_that_cannot_be_read,
         return;
     }
     answer_and_close(peer);
-    expect_failure(client, "that its input could not be read");
+    expect_told_failure(client, "that its input could not be read");
 }
 
 TEST(client, a_quiet_room_is_no_reason_to_leave,

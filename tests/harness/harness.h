@@ -158,7 +158,7 @@ void expect_exit(struct program *program, int status);
 
 /* Waits until the program has ended, which has to be with status 1, and with
  * one line on standard error, which says `about`. */
-void expect_failure(struct program *program, const char *about);
+void expect_told_failure(struct program *program, const char *about);
 
 /* Like expect_exit; fails also when it took more than `seconds` from now. */
 void expect_exit_within(struct program *program, int status, double seconds);

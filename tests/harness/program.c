@@ -909,7 +909,7 @@ void expect_complaint(struct program *program, const char *about)
     note("%s wrote to standard error", program->name);
 }
 
-void expect_failure(struct program *program, const char *about)
+void expect_told_failure(struct program *program, const char *about)
 {
     size_t length, lines = 0;
     expect_exit(program, 1);
