@@ -1881,44 +1881,6 @@ TEST(client, tells_a_cut_while_it_sends,
     expect_output_end(client);
 }
 
-TEST(client, ends_with_close_notify,
-     .promise = "Every orderly close is preceded by close_notify, but for that "
-                "of a server which a signal ends. When the server closes "
-                "first, or never welcomed it, the client exits 1; after a "
-                "refused join it may go on until then or exit 1 at once.",
-     .cause = "exit() or close() without SSL_shutdown() before it (in Python: "
-              "unwrap()), where the client was refused or the server has "
-              "ended its side. Or close_notify is sealed, and the program ends "
-              "before the network has taken it.",
-     .read = CODE)
-{
-    struct listener *listener = listen_here();
-    for (size_t i = 0; i < COUNT(versions); i++) {
-        struct tls_options version = {.lowest = versions[i],
-                                      .highest = versions[i]};
-        now_trying(text_of("%s: a refused join", version_names[i]));
-        struct program *client = start_member(listener, "127.0.0.1");
-        struct channel *channel = accept_tls(listener, &version);
-        expect_join(channel, "ada");
-        send_message(channel, error_because("there is an ada"));
-        expect_output_text(client, "! there is an ada\n");
-        if (!ends_within(channel, 0.3))
-            half_close_channel(channel);
-        expect_end(channel, END_OF_FILE_ONLY);
-        close_channel(channel);
-        expect_exit(client, 1);
-
-        now_trying(text_of("%s: the server closes first", version_names[i]));
-        client = start_member(listener, "127.0.0.1");
-        channel = let_in(client, accept_tls(listener, &version));
-        half_close_channel(channel);
-        expect_end(channel, END_OF_FILE_ONLY);
-        close_channel(channel);
-        expect_exit(client, 1);
-    }
-    now_trying(NULL);
-}
-
 TEST(client, prints_what_is_decrypted_already,
      .promise = "The client prints one line an event. In lessons 05-07 what "
                 "others say appears while the user types.",
