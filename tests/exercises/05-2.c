@@ -176,7 +176,7 @@ TEST(server, a_full_queue_holds_up_the_main_thread,
 /* As many clients as there are threads come at the same moment, and again. */
 static void serve_bursts(int places)
 {
-    enum { THREADS = 8, ROUNDS = 6 };
+    enum { THREADS = 8, ROUNDS = 20 };
     struct program *server = start_pool(THREADS, places);
     for (int round = 0; round < ROUNDS; round++) {
         struct peer *clients[THREADS];
