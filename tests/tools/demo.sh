@@ -158,7 +158,7 @@ lesson_01() {
         'one. A second socat sits on the way, on a port of its own, passes' \
         'every byte on to the server and writes down what it saw.'
     start_relay
-    run "printf 'hello\\n' | socat - TCP:127.0.0.1:$relay"
+    run "printf 'hello\\n' | socat -t 5 - TCP:127.0.0.1:$relay"
     should_be 'hello\n'
     show_wire
     explain 'The same six bytes went out and came back. "End of file" is the' \
@@ -166,7 +166,7 @@ lesson_01() {
 
     explain 'Bytes are bytes: a zero ends no text here, and 0xff is as good as' \
         'any other.'
-    run "printf 'a\\000b\\377' | socat - TCP:127.0.0.1:$port | od -An -tx1"
+    run "printf 'a\\000b\\377' | socat -t 5 - TCP:127.0.0.1:$port | od -An -tx1"
     should_be ' 61 00 62 ff\n'
 
     explain 'Ten megabytes come back as well. The kernel takes them in pieces,' \
@@ -277,7 +277,7 @@ lesson_04() {
 
     explain 'Lines can be typed by hand. A message that is wrong costs that' \
         'message and no more: the error comes, then the answer to the ping.'
-    run "printf '%s\\n' '{\"type\":\"say\",\"text\":\"too early\"}' '{\"type\":\"ping\"}' | socat - TCP:127.0.0.1:$port"
+    run "printf '%s\\n' '{\"type\":\"say\",\"text\":\"too early\"}' '{\"type\":\"ping\"}' | socat -t 5 - TCP:127.0.0.1:$port"
     should_match '"error"'
     should_match '"pong"'
     stop_server

@@ -89,9 +89,9 @@ if [ -e client.c ]; then
     echo "${bold}\$ $server -p 0 &${plain}"
     echo "${bold}\$ echo hello | ./client 127.0.0.1 $port${plain}"
 else
-    client=(socat - "TCP:127.0.0.1:$port") # is not traced
+    client=(socat -t 5 - "TCP:127.0.0.1:$port") # is not traced
     echo "${bold}\$ $server -p 0 &${plain}"
-    echo "${bold}\$ echo hello | socat - TCP:127.0.0.1:$port${plain}"
+    echo "${bold}\$ echo hello | socat -t 5 - TCP:127.0.0.1:$port${plain}"
 fi
 echo hello | "${client[@]}" >"$scratch/output" 2>&1
 sleep 0.1 # for the server's last calls
