@@ -248,7 +248,7 @@ struct keyboard {
     int socket;
     int stop;         /* a pipe; its end of file says: no more typing */
     bool all_is_said; /* standard input has ended, and all was sent */
-    bool failed;      /* and that was told */
+    bool failed;      /* it could not be read or said, and that was told */
 
     /* What was typed and is no whole line yet. */
     char bytes[PAYLOAD_MAX + 1];

@@ -104,7 +104,7 @@ static struct room room;
 static int places_taken; /* connections that are not ending */
 static int behind;       /* queues that are over QUEUE_MAX and waited for */
 static unsigned round_of_waiting;
-static pthread_cond_t caught_up; /* none of them is left */
+static pthread_cond_t caught_up; /* tells that none of these is left */
 
 /* --------------------------------------------------- waking the main thread */
 
@@ -530,7 +530,7 @@ struct server {
     struct connection *connections;
     int count;
     double rest_until; /* no descriptors, memory or threads were left */
-    bool told;         /* that there are no descriptors; not yet over */
+    bool told;         /* that accept() found none; false when it works again */
 };
 
 /*

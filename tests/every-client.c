@@ -156,8 +156,8 @@ static double measure_pauses(double *one, double *two)
 
 TEST(client, every_attempt_that_fails,
      .promise = "`-r RETRIES`, 3 without it. When all have failed in a way "
-                "that may pass (refused ...) the "
-                "client pauses and tries again, at most RETRIES times: every "
+                "that may pass (refused ...) the client pauses and tries "
+                "again, at most RETRIES times: every "
                 "pause is 0.1 to 1 s, the first at most 0.5 s; `-r 0` is one "
                 "attempt. A HOST that does not exist is not retried. Exit 1 "
                 "after a run-time failure.",
