@@ -1590,22 +1590,30 @@ static double life_without_server(struct program *client)
 
 /*
  * What failed at once is retried after a pause: two retries take at least
- * 0.2 s and at most 1.5 s longer than none. Both clients run at the same time,
- * so that a busy machine holds up both.
+ * 0.2 s and at most 1.5 s longer than none. A busy machine makes either client
+ * late, so the shortest life of each is compared: after many rounds neither was
+ * held up much.
  */
 static void expect_two_pauses(const char *host, const struct view *view)
 {
-    double longer[ROUNDS];
+    enum { MANY = 12 };
+    double shortest = 1e9, shortest_with_two = 1e9;
     const char *said = "";
-    for (int i = 0; i < ROUNDS; i++) {
+    double at_last = now() + 15;
+    for (int i = 0; i < MANY && (i < ROUNDS || now() < at_last); i++) {
         int port = unused_port();
         struct program *once = start_without_server("0", host, port, view);
         struct program *thrice = start_without_server("2", host, port, view);
         double life = life_without_server(once);
-        longer[i] = life_without_server(thrice) - life;
-        note("the client with -r 2 took %.3f s longer than the one with -r 0",
-             longer[i]);
-        if (longer[i] > 0.17 && longer[i] < 1.8)
+        double life_with_two = life_without_server(thrice);
+        if (life < shortest)
+            shortest = life;
+        if (life_with_two < shortest_with_two)
+            shortest_with_two = life_with_two;
+        note("the shortest so far: %.3f s with -r 0, %.3f s with -r 2",
+             shortest, shortest_with_two);
+        double longer = shortest_with_two - shortest;
+        if (longer > 0.17 && longer < 1.8)
             return;
         said = text_of("%.*s", (int)thrice->complaint.length,
                        (const char *)thrice->complaint.data);
@@ -1613,9 +1621,10 @@ static void expect_two_pauses(const char *host, const struct view *view)
     fail_test("Expected: two retries with a pause before each, the first of "
               "0.1 to 0.5 s and the second of 0.1 to 1 s, take 0.2 to 1.5 s "
               "longer than none.\n"
-              "Measured three times: %.3f s, %.3f s, %.3f s.\n"
+              "The shortest of many clients with -r 2 took %.3f s, the "
+              "shortest with -r 0 %.3f s.\n"
               "The last client said: %.200s",
-              longer[0], longer[1], longer[2], said);
+              shortest_with_two, shortest, said);
 }
 
 TEST(client, refused_is_retried, .promise = PROMISE_RETRY,

@@ -209,9 +209,11 @@ void type_bytes(struct program *program, const void *bytes, size_t length);
 void type_text(struct program *program, const char *text);
 void end_input(struct program *program);
 
-/* Types all bytes and ends the input, in the background: returns at once, and
- * whatever waits afterwards goes on typing. Does not fail when the program
- * stops reading early. */
+/* Types all bytes in the background: returns at once, and whatever waits
+ * afterwards goes on typing. Does not fail when the program stops reading
+ * early. type_and_end also ends the input, after the last byte. */
+void type_in_background(struct program *program, const void *bytes,
+                        size_t length);
 void type_and_end(struct program *program, const void *bytes, size_t length);
 
 /* Sends a signal to the program (not to its children). */
@@ -233,6 +235,13 @@ struct holdings {
     size_t memory;    /* resident, anonymous and private, in bytes */
 };
 struct holdings holdings_of(struct program *program);
+
+/* Has `work` done by the server again and again, and fails when each time its
+ * memory is higher than ever before by `suspicious` bytes or more. One that
+ * collects garbage may grow for a while; a leak does not end. `what` ends the
+ * sentence "The memory does not grow with". */
+void expect_no_growth(struct program *server, size_t suspicious,
+                      const char *what, void (*work)(struct program *));
 
 /*
  * Fails unless the program comes to rest: there must be a stretch of 200 ms,

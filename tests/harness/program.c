@@ -769,6 +769,7 @@ static void let_output_settle(struct program *program, size_t enough)
 
 void expect_output(struct program *program, const void *bytes, size_t length)
 {
+    double at_last = moment_in(2 * patience());
     double until = moment_in(patience());
     size_t had = program->printed.length;
 
@@ -785,7 +786,8 @@ void expect_output(struct program *program, const void *bytes, size_t length)
             had = program->printed.length;
             until = moment_in(patience());
         }
-        if (!same || output_is_over(program) || now() >= until) {
+        if (!same || output_is_over(program) ||
+            !may_take_longer(program, at_last, &until)) {
             if (!same)
                 let_output_settle(program, length + 64);
             fail_difference(
@@ -977,16 +979,28 @@ void end_input(struct program *program)
         close_input(program);
 }
 
-void type_and_end(struct program *program, const void *bytes, size_t length)
+static void type_later(struct program *program, const void *bytes,
+                       size_t length, bool end)
 {
-    note("typed to %s: %s, and ended its standard input", program->name,
-         quoted(bytes, length));
+    note("typed to %s: %s%s", program->name, quoted(bytes, length),
+         end ? ", and ended its standard input" : "");
     char *copy = keep(length);
     memcpy(copy, bytes, length);
     program->typed = copy;
     program->typed_length = length;
-    program->end_after_typed = true;
+    program->end_after_typed = end;
     type_what_is_left(program);
+}
+
+void type_in_background(struct program *program, const void *bytes,
+                        size_t length)
+{
+    type_later(program, bytes, length, false);
+}
+
+void type_and_end(struct program *program, const void *bytes, size_t length)
+{
+    type_later(program, bytes, length, true);
 }
 
 /* ---------------------------------------------------------------------- end */
