@@ -2204,42 +2204,6 @@ TEST(server, a_thousand_connections_leave_nothing_behind,
     expect_heard(crowd, last, "welcome grace 2");
 }
 
-/*
- * Has some work done again and again, and looks at the server's memory when
- * none of the connections is left. One that collects garbage may grow for a
- * while; a leak reaches a new height every time.
- */
-static void expect_no_growth(struct program *server, size_t suspicious,
-                             const char *what, void (*work)(struct program *))
-{
-    enum { MOST = 40, ENOUGH = 16 };
-    size_t threads = holdings_of(server).threads;
-    double at_last = now() + 40;
-    size_t most = 0, held[MOST], batches = 0;
-    int without = 0;
-    while (batches < MOST && now() < at_last) {
-        work(server);
-        double until = now() + 0.5;
-        while (holdings_of(server).threads > threads && now() < until)
-            let_pass(0.01);
-        let_pass(0.02);
-        size_t memory = holdings_of(server).memory;
-        bool grew = batches == 0 || memory >= most + suspicious;
-        without = grew ? 0 : without + 1;
-        most = memory > most ? memory : most;
-        held[batches++] = memory;
-        if (without == 2)
-            return;
-    }
-    if (batches < ENOUGH)
-        skip_test("this machine is too busy to tell whether memory grows");
-    fail_test("Expected: the server's memory does not grow with %s.\n"
-              "It holds %zu KiB after the first of them, %zu KiB after the "
-              "second, %zu KiB after number %zu.",
-              what, held[0] >> 10, held[1] >> 10, held[batches - 1] >> 10,
-              batches);
-}
-
 /* In 07 every one of them takes a handshake. */
 enum { TWENTIES = LESSON == 7 ? 5 : 10 };
 

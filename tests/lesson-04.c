@@ -33,19 +33,6 @@ static struct channel *enter_by_line(struct program *server, const char *name)
     return channel;
 }
 
-static void leave(struct channel *channel)
-{
-    half_close_channel(channel);
-    expect_end(channel, ERROR_MAY_COME);
-    close_channel(channel);
-}
-
-static void expect_alive(struct channel *channel)
-{
-    send_message(channel, ping);
-    expect_pong(channel);
-}
-
 TEST(server, serves_the_next_when_one_has_gone,
      .promise = "In lesson 04 the room holds one member, because the server "
                 "serves one connection at a time.",

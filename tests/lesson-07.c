@@ -55,7 +55,7 @@ static const char *readable(const char *bytes, size_t length)
 /* ------------------------------------------------------------ in the room */
 
 /* Ends a connection, whatever the room has said meanwhile. */
-static void leave(struct channel *channel)
+static void leave_the_room(struct channel *channel)
 {
     struct message message;
     half_close_channel(channel);
@@ -71,12 +71,6 @@ static void enter(struct channel *channel, const char *name, int members)
 {
     send_message(channel, join_as(name));
     expect_welcome(channel, name, members);
-}
-
-static void expect_alive(struct channel *channel)
-{
-    send_message(channel, ping);
-    expect_pong(channel);
 }
 
 /* One more message, which has to be a server's of this type about this name. */
@@ -260,10 +254,10 @@ TEST(server, accepts_tls_1_2_and_1_3, .promise = "TLS 1.2 or later.",
         expect_said(channels[1], version_names[i], "hello");
     }
     now_trying("a member over TLS 1.2 leaves, one over TLS 1.3 stays");
-    leave(channels[0]);
+    leave_the_room(channels[0]);
     expect_news(channels[1], "left", "TLS 1.2");
     expect_alive(channels[1]);
-    leave(channels[1]);
+    leave_the_room(channels[1]);
     now_trying(NULL);
 }
 
@@ -307,7 +301,7 @@ TEST(server, does_the_handshake_in_any_pieces,
         }
     }
     now_trying(NULL);
-    leave(let_witness_in(server));
+    leave_the_room(let_witness_in(server));
 }
 
 /* ---------------------------------------------------------- what is no TLS */
@@ -391,8 +385,8 @@ TEST(server, hears_nothing_that_is_not_tls,
     let_go(&hand);
     expect_peace(witness);
     now_trying(NULL);
-    leave(channel);
-    leave(witness);
+    leave_the_room(channel);
+    leave_the_room(witness);
 }
 
 /* A system that forbids the old versions would hide that the program does not:
@@ -427,7 +421,7 @@ TEST(server, refuses_what_is_older_than_tls_1_2, .promise = "TLS 1.2 or later.",
         expect_peace(witness);
     }
     now_trying(NULL);
-    leave(witness);
+    leave_the_room(witness);
 }
 
 /* ----------------------------------------------- handshakes that never end */
@@ -492,9 +486,9 @@ TEST(server, others_do_not_wait_for_a_handshake,
     expect_news(ada, "left", "late");
     expect_alive(ada);
     now_trying(NULL);
-    leave(grace);
+    leave_the_room(grace);
     expect_news(ada, "left", "grace");
-    leave(ada);
+    leave_the_room(ada);
 }
 
 TEST(server, gives_back_what_a_failed_handshake_used,
@@ -530,7 +524,7 @@ TEST(server, gives_back_what_a_failed_handshake_used,
         }
         struct channel *last = open_channel(server);
         expect_alive(last);
-        leave(last);
+        leave_the_room(last);
         double until = now() + patience();
         held = holdings_of(server);
         while (round > 0 && held.descriptors > before.descriptors &&
@@ -630,7 +624,7 @@ TEST(server, a_handshake_has_a_deadline,
     now_trying("a member may stay as long as it likes");
     expect_peace(witness);
     now_trying(NULL);
-    leave(witness);
+    leave_the_room(witness);
 }
 
 TEST(server, a_connection_too_many_gets_an_error_inside_tls,
@@ -684,9 +678,9 @@ TEST(server, a_connection_too_many_gets_an_error_inside_tls,
                   came ? message.shown : "the end of the connection");
     expect_news(ada, "joined", "next");
     now_trying(NULL);
-    leave(next);
-    leave(visitor);
-    leave(ada);
+    leave_the_room(next);
+    leave_the_room(visitor);
+    leave_the_room(ada);
 }
 
 TEST(server, a_connection_too_many_does_not_stay,
@@ -735,7 +729,7 @@ TEST(server, a_connection_too_many_does_not_stay,
             stopped[i], from, 0, 2,
             text_of("is over the limit and %s", ways_to_stop[i]));
     expect_alive(ada);
-    leave(ada);
+    leave_the_room(ada);
 }
 
 /* ====================================================== inside TLS ======== */
@@ -789,7 +783,7 @@ TEST(server, records_are_no_frames,
             expect_said(channel, "ada", text);
             expect_pong(channel);
         }
-        leave(channel);
+        leave_the_room(channel);
     }
     now_trying(NULL);
 }
@@ -913,9 +907,9 @@ TEST(server, goes_on_with_new_keys,
     if (!has_left)
         expect_news(witness, "left", "old");
     now_trying(NULL);
-    leave(ada);
+    leave_the_room(ada);
     expect_news(witness, "left", "ada");
-    leave(witness);
+    leave_the_room(witness);
 }
 
 /* What waits in the kernel at the server's end, when the server rests and that
@@ -1017,9 +1011,9 @@ TEST(server, a_write_that_waits_is_repeated,
                       "What came: the end of the connection");
     } while (message.text == NULL || strcmp(message.text, "on we go") != 0);
     now_trying(NULL);
-    leave(ada);
+    leave_the_room(ada);
     expect_news(grace, "left", "ada");
-    leave(grace);
+    leave_the_room(grace);
 }
 
 /* ======================================================= how it ends ====== */
@@ -1081,7 +1075,7 @@ TEST(server, ends_with_close_notify,
     now_trying("those who stay");
     expect_peace(witness);
     now_trying(NULL);
-    leave(witness);
+    leave_the_room(witness);
 }
 
 enum cut { FIN, FIN_IN_A_FRAME, FIN_IN_A_RECORD, RST, FIN_AND_DEAF, CUTS };
@@ -1142,7 +1136,7 @@ TEST(server, a_member_cut_off_has_left,
         expect_peace(witness);
     }
     now_trying(NULL);
-    leave(witness);
+    leave_the_room(witness);
 }
 
 TEST(server, ends_although_handshakes_are_under_way,
@@ -1232,7 +1226,7 @@ TEST(server, does_not_start_with_files_it_cannot_trust,
                                NULL};
     struct program *server = start_server_ready(
         &(struct start){.arguments = arguments, .bare = true});
-    leave(let_witness_in(server));
+    leave_the_room(let_witness_in(server));
 }
 
 /* A command of several words may name files that lie in our folder. */
@@ -1255,7 +1249,7 @@ TEST(server, looks_for_its_files_in_certs,
         &(struct start){.arguments = (const char *[]){"-p", "0", NULL},
                         .bare = true,
                         .folder = certificate("..")});
-    leave(let_witness_in(server));
+    leave_the_room(let_witness_in(server));
     note("in a folder without certs:");
     server = start_server_with(
         &(struct start){.arguments = (const char *[]){"-p", "0", NULL},
@@ -2058,7 +2052,7 @@ TEST(server, works_with_openssl_s_client,
         kill_program(visitor);
         expect_news(witness, "left", "visitor");
     }
-    leave(witness);
+    leave_the_room(witness);
 }
 
 TEST(server, works_with_the_ssl_of_python,

@@ -30,26 +30,12 @@
 
 /* ------------------------------------------------------------ in the room */
 
-/* Ends a connection so that the server has noticed it when this returns. */
-static void leave(struct channel *channel)
-{
-    half_close_channel(channel);
-    expect_end(channel, ERROR_MAY_COME);
-    close_channel(channel);
-}
-
 static struct channel *enter(struct program *server, const char *name)
 {
     struct channel *channel = open_channel(server);
     send_message(channel, join_as(name));
     expect_welcome(channel, name, 1);
     return channel;
-}
-
-static void expect_alive(struct channel *channel)
-{
-    send_message(channel, ping);
-    expect_pong(channel);
 }
 
 /* Whatever the last client did: the next one finds a server, and the room
@@ -1606,35 +1592,6 @@ TEST(server, remembers_nothing_of_the_last_connection,
 
 /* ------------------------------------------------------ what it may cost */
 
-/* One that collects garbage may grow for a while, and go up and down; a leak
- * reaches a new height in every round. */
-static void expect_no_growth(struct program *server, size_t suspicious,
-                             const char *what, void (*work)(struct program *))
-{
-    enum { ROUNDS = 80 };
-    double until = now() + 30;
-    size_t held[ROUNDS];
-    size_t rounds = 0;
-    size_t most = 0;
-    int without = 0;
-    while (rounds < ROUNDS && (rounds < 8 || now() < until)) {
-        work(server);
-        held[rounds] = holdings_of(server).memory;
-        bool grew = rounds == 0 || held[rounds] >= most + suspicious;
-        without = grew ? 0 : without + 1;
-        if (held[rounds] > most)
-            most = held[rounds];
-        rounds++;
-        if (without == 2)
-            return;
-    }
-    fail_test("Expected: the server's memory does not grow with %s.\n"
-              "It holds %zu KiB after one round of them, %zu KiB after two, "
-              "%zu KiB after %zu.",
-              what, held[0] >> 10, held[1] >> 10, held[rounds - 1] >> 10,
-              rounds);
-}
-
 static void cut_off_frames(struct program *server)
 {
     struct stretch bytes = {0};
@@ -2521,9 +2478,8 @@ TEST(client, fails_when_the_server_ends_first,
             else
                 close_channel(channel);
             if (moment == 2) {
-                /* So many that the end of input is never reached. */
                 const char *lines = repeat("x\n", 50000);
-                type_and_end(client, lines, strlen(lines));
+                type_in_background(client, lines, strlen(lines));
             }
             expect_exit(client, 1);
             expect_complaint(client, "that the server has gone");

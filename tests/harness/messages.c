@@ -257,6 +257,13 @@ void close_channel(struct channel *channel)
     free_bytes(&channel->came);
 }
 
+void leave(struct channel *channel)
+{
+    half_close_channel(channel);
+    expect_end(channel, ERROR_MAY_COME);
+    close_channel(channel);
+}
+
 void reset_channel(struct channel *channel)
 {
     reset_peer(channel->peer);
@@ -766,6 +773,12 @@ static void compare_string(const char *what, const char *expected,
 void expect_pong(struct channel *channel)
 {
     expect_type(channel, "pong", "the answer to the ping, {\"type\":\"pong\"}");
+}
+
+void expect_alive(struct channel *channel)
+{
+    send_message(channel, ping);
+    expect_pong(channel);
 }
 
 void expect_error(struct channel *channel)

@@ -80,6 +80,10 @@ void half_close_channel(struct channel *channel);
 void close_channel(struct channel *channel);
 void reset_channel(struct channel *channel);
 
+/* Half-closes, waits until the server has closed too (one error may come
+ * before), and closes: the server has noticed it when this returns. */
+void leave(struct channel *channel);
+
 /* ------------------------------------------------------------------ sending */
 
 /* Sends all of it, taking in what comes meanwhile, so that neither side waits
@@ -111,6 +115,9 @@ void expect_said_bytes(struct channel *channel, const char *name,
 void expect_join(struct channel *channel, const char *name);
 void expect_say(struct channel *channel, const char *text);
 void expect_say_bytes(struct channel *channel, const void *text, size_t length);
+
+/* Sends a ping: the pong must come. */
+void expect_alive(struct channel *channel);
 
 /* One message of this type, or one error; true when it was no error. */
 bool expect_either(struct channel *channel, const char *type);
