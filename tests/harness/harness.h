@@ -211,7 +211,8 @@ void end_input(struct program *program);
 
 /* Types all bytes in the background: returns at once, and whatever waits
  * afterwards goes on typing. Does not fail when the program stops reading
- * early. type_and_end also ends the input, after the last byte. */
+ * early. What was typed so before must have been read. type_and_end also ends
+ * the input, after the last byte. */
 void type_in_background(struct program *program, const void *bytes,
                         size_t length);
 void type_and_end(struct program *program, const void *bytes, size_t length);
@@ -236,10 +237,11 @@ struct holdings {
 };
 struct holdings holdings_of(struct program *program);
 
-/* Has `work` done by the server again and again, and fails when each time its
- * memory is higher than ever before by `suspicious` bytes or more. One that
- * collects garbage may grow for a while; a leak does not end. `what` ends the
- * sentence "The memory does not grow with". */
+/* Has `work` done by the server again and again, until twice in a row its
+ * memory was not higher than ever before by `suspicious` bytes or more. One
+ * that collects garbage may grow for a while; a leak does not end. Fails after
+ * 80 times or 40 s; skips the test when 40 s were enough for fewer than 16.
+ * `what` ends the sentence "The memory does not grow with". */
 void expect_no_growth(struct program *server, size_t suspicious,
                       const char *what, void (*work)(struct program *));
 

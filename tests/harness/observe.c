@@ -365,7 +365,7 @@ void continue_program(struct program *program)
 /* -------------------------------------------------------------- descriptors */
 
 /* valgrind keeps descriptors of its own directly below the limit. */
-enum { VALGRINDS = 12 };
+enum { VALGRIND_KEEPS = 12 };
 
 /* The lowest descriptor that a process has not in use. Skips the test where it
  * lies so low that poll() would not even take those that are: more than the
@@ -386,7 +386,7 @@ static rlim_t lowest_free_descriptor(pid_t process, rlim_t limit)
         unsigned long number = strtoul(entry->d_name, NULL, 10);
         if (number < sizeof used)
             used[number] = true;
-        own += number > 2 && number + VALGRINDS < limit;
+        own += number > 2 && number + VALGRIND_KEEPS < limit;
     }
     closedir(directory);
     rlim_t lowest = 0;

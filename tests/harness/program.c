@@ -526,10 +526,10 @@ static bool read_listening_line(struct program *server, const char *end,
 
 /*
  * A program in a slow interpreter on a busy machine may take longer than
- * PATIENCE to start or to end; one that sleeps will not do it any more. Whether
- * to wait on: until `*until`, and, while the program is busy, a little longer,
- * until `at_last`: a test may not take much more, and one that spins would be
- * taken for one that goes on slowly.
+ * PATIENCE to start, to print or to end; one that sleeps will not do it any
+ * more. Whether to wait on: until `*until`, and, while the program is busy, a
+ * little longer, until `at_last`: a test may not take much more, and one that
+ * spins would be taken for one that goes on slowly.
  */
 static bool may_take_longer(struct program *program, double at_last,
                             double *until)
