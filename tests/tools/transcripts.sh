@@ -99,10 +99,13 @@ first_line() {
 }
 export -f first_line
 
+# A command that hangs is noticed, and the report ends with it. Beside two whole
+# test runs, on two slow cores, a README took 210 s without hanging.
 set -m # a process group of its own, so that no server stays behind
-bounded=(timeout -k 1 240)
+limit=1200
+bounded=(timeout -k 1 "$limit")
 command -v timeout >/dev/null || bounded=() # macOS has none
-${bounded[@]+"${bounded[@]}"} bash "$clitest" --progress none --prefix 4 \
+${bounded[@]+"${bounded[@]}"} bash "$clitest" --prefix 4 \
     transcripts.md </dev/null >report 2>&1 &
 group=$!
 wait "$group"
@@ -113,13 +116,14 @@ clean_up_group
 case $(tail -n 1 report) in
     'OK: '*) finish "$commands" 0 0 ;;
     'FAIL: '*)
-        sed '$d' report
+        sed -e '$d' -e '/^#[0-9]/d' report
         bad=$(tail -n 1 report | cut -d ' ' -f 2)
         finish $((commands - bad)) "$bad" 0
         ;;
     *)
         cat report
-        [ "$status" != 124 ] || echo "They did not end within 240 s."
+        [ "$status" != 124 ] || echo "The last of these was at work when" \
+            "$limit s had passed."
         finish 0 1 0
         ;;
 esac
