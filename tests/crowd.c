@@ -356,7 +356,7 @@ TEST(server, gives_a_name_to_one_of_a_hundred,
     /* With threads it goes wrong now and then only. */
     enum { JOINERS = 100 };
     const size_t rounds = LESSON == 5 && hostile_seed() == 0 ? 60 : 3;
-    struct program *server = start_server(NULL);
+    struct program *server = start_server("-i", "0", NULL);
     struct crowd *crowd = new_crowd();
     struct guest *witness = enter(crowd, server, "witness", 1);
     struct guest *joiners[JOINERS];
@@ -943,13 +943,35 @@ static void begin_asking_without_reading(struct scene *scene)
         tell(guest, ping);
 }
 
+/* Lets ada and grace hear so many events more. False when they do not, within a
+ * second: the server waits, or takes nothing more from who speaks. */
+static bool both_hear_more(struct scene *scene, size_t events)
+{
+    size_t ada = scene->ada->count + events;
+    size_t grace = scene->grace->count + events;
+    double until = now() + 1;
+    while (scene->ada->count < ada || scene->grace->count < grace) {
+        if (now() >= until)
+            return false;
+        attend(scene->crowd, until);
+    }
+    return true;
+}
+
+/* Talks no faster than the others hear: a server that is faster than this test
+ * would have 256 KiB for them soon, and may close them then. */
 static void begin_talking_without_reading(struct scene *scene)
 {
+    enum { PORTIONS = 60, TEXTS = 10 };
     struct guest *guest = add_bad_member(scene, SMALL);
     const char *text = say(repeat("e", 8000));
     guest->is_deaf = true;
-    for (size_t i = 0; i < 600; i++)
-        tell(guest, text);
+    bool heard = true;
+    for (size_t i = 0; i < PORTIONS && !has_left(scene, guest); i++) {
+        for (size_t k = 0; k < TEXTS; k++)
+            tell(guest, text);
+        heard = heard && both_hear_more(scene, TEXTS);
+    }
 }
 
 static void begin_half_closed_with_a_queue(struct scene *scene)
@@ -2401,6 +2423,11 @@ TEST(server, survives_sixty_four_clients_at_random,
         act_at_random(crowd, server, clients, &state);
         if (actions % 4 == 0)
             attend(crowd, now() + 0.001);
+        if (actions % 50 == 0) { /* no faster than forking can follow */
+            struct channel *newcomer = open_channel(server);
+            expect_alive(newcomer);
+            close_channel(newcomer);
+        }
     }
     note("%d clients joined, talked, left and vanished: %zu actions", CLIENTS,
          actions);
