@@ -100,6 +100,15 @@ located() {
     printf '%s\n' "$1"
 }
 
+# Whether a command is a script, or an interpreter with one.
+is_interpreted() {
+    case $1 in
+        *' '*) true ;;
+        /*) [ "$(head -c 2 "$1")" = '#!' ] ;;
+        *) false ;;
+    esac
+}
+
 # Sets SERVER, CLIENT and the variable `suites`: which of them are judged.
 choose_programs() {
     local folder
@@ -316,6 +325,12 @@ fi
 if [ -n "${CLIENT:-}" ]; then
     given_client=$(located "$CLIENT") || exit 2
 fi
+
+# An interpreter has much to load before a program begins. When a dozen do that
+# at once, each may need longer than the tests wait.
+for program in "$given_server" "$given_client"; do
+    if is_interpreted "$program"; then jobs=${JOBS:-4}; fi
+done
 
 left_out=0
 readmes=()
