@@ -1592,7 +1592,7 @@ static double life_without_server(struct program *client)
  * What failed at once is retried after a pause: two retries take at least
  * 0.2 s and at most 1.5 s longer than none. A busy machine makes either client
  * late, so the shortest life of each is compared: after many rounds neither was
- * held up much.
+ * held up much, or nobody can tell here.
  */
 static void expect_two_pauses(const char *host, const struct view *view)
 {
@@ -1618,6 +1618,10 @@ static void expect_two_pauses(const char *host, const struct view *view)
         said = text_of("%.*s", (int)thrice->complaint.length,
                        (const char *)thrice->complaint.data);
     }
+    if (shortest > 1)
+        skip_test("this machine is too busy to tell: a client with -r 0, which "
+                  "fails at once, took %.1f s at least",
+                  shortest);
     fail_test("Expected: two retries with a pause before each, the first of "
               "0.1 to 0.5 s and the second of 0.1 to 1 s, take 0.2 to 1.5 s "
               "longer than none.\n"
