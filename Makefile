@@ -285,20 +285,18 @@ tsan:
 	@$(MAKE) -s -C build/tsan/$(threads) \
 	    CFLAGS='-O1 -g -fsanitize=thread' all
 	@PROGRAMS=build/tsan CALM=1 PATIENCE=$(or $(PATIENCE),15) \
-	    JOBS=$(or $(JOBS),4) $(tools)/run.sh 05
+	    $(tools)/run.sh 05
 	@PROGRAMS=build/tsan CALM=1 PATIENCE=$(or $(PATIENCE),15) \
 	    ONLY=survives_sixty_four_clients_at_random $(tools)/run.sh 05
 
 # What is freed stays unused in a quarantine; a small one, for tests that look at
-# how much memory a server holds. Programs that are watched compute more than
-# they wait: more tests at the same time would only make each of them late.
+# how much memory a server holds.
 sanitize:
 	@$(tools)/setup.sh build test sanitize
 	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
 	    build/tests/hostile.so $(numbers:%=sanitized-%)
 	@ASAN_OPTIONS=$(ASAN_OPTIONS):quarantine_size_mb=1 \
 	    PROGRAMS=build/sanitize PATIENCE=$(or $(PATIENCE),15) \
-	    JOBS=$(or $(JOBS),4) \
 	    $(tools)/run.sh $(numbers)
 
 # Takes minutes. A small freelist for the same reason as above; without the tests

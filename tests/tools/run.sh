@@ -27,7 +27,6 @@ quick=''
 [ $# -gt 1 ] || [ -n "${SERVER:-}${CLIENT:-}${ONLY:-}${SLOW:-}" ] || quick=yes
 [ -z "$quick" ] || export LEAVE_OUT_SLOW=1
 seeds=${HOSTILE_SEED:-${quick:+1}}
-jobs=${JOBS:-12} # tests at the same time; they mostly wait
 case $seeds in
     *[!0-9\ ]*)
         echo "HOSTILE_SEED=$seeds: a seed is a whole number" >&2
@@ -39,10 +38,7 @@ esac
 # each has a seed of its own, and on the hostile network the slow tests run in
 # the first of them.
 several=''
-if [ $# -gt 1 ]; then
-    several=yes
-    jobs=${JOBS:-6} # up to eight runs do it at once
-fi
+[ $# -eq 1 ] || several=yes
 seeds_of() {
     case $several$1 in
         yes05) echo 1 ;;
@@ -57,6 +53,11 @@ leave_out_slow_of() {
         *) echo "${LEAVE_OUT_SLOW:-}" ;;
     esac
 }
+
+# Tests at the same time, in each run. On two cores more are no faster, and a
+# program that takes long to start, or forks for each client, gets its turn so
+# late that tests give up.
+jobs=${JOBS:-4}
 unset HOSTILE_SEED MAKEFLAGS MFLAGS MAKELEVEL
 export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
@@ -98,15 +99,6 @@ located() {
         return 1
     fi
     printf '%s\n' "$1"
-}
-
-# Whether a command is a script, or an interpreter with one.
-is_interpreted() {
-    case $1 in
-        *' '*) true ;;
-        /*) [ "$(head -c 2 "$1")" = '#!' ] ;;
-        *) false ;;
-    esac
 }
 
 # Sets SERVER, CLIENT and the variable `suites`: which of them are judged.
@@ -325,12 +317,6 @@ fi
 if [ -n "${CLIENT:-}" ]; then
     given_client=$(located "$CLIENT") || exit 2
 fi
-
-# An interpreter has much to load before a program begins. When a dozen do that
-# at once, each may need longer than the tests wait.
-for program in "$given_server" "$given_client"; do
-    if is_interpreted "$program"; then jobs=${JOBS:-4}; fi
-done
 
 left_out=0
 readmes=()
