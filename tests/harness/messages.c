@@ -417,10 +417,11 @@ static void let_it_settle(struct channel *channel)
     "sent with another call."
 
 #define CUT_OFF_CAUSE                                                          \
-    "close() without SSL_shutdown() before it: who receives that cannot tell " \
-    "it from a connection that somebody on the way has cut off. Or the "       \
-    "connection was all right, and an error that another one had left in "     \
-    "OpenSSL's queue was taken for its own (ERR_clear_error() before each "    \
+    "close() without SSL_shutdown() before it; or SSL_shutdown() could not "   \
+    "send all it had to, and close() came before the rest: who receives that " \
+    "cannot tell it from a connection that somebody on the way has cut off. "  \
+    "Or the connection was all right, and an error that another one had left " \
+    "in OpenSSL's queue was taken for its own (ERR_clear_error() before each " \
     "call)."
 
 /* For a report on the hostile network: what is different there. */
