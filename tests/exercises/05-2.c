@@ -100,6 +100,7 @@ TEST(server, first_come_first_served,
     struct peer *clients[1 + WAITING];
     for (int i = 0; i <= WAITING; i++)
         clients[i] = speaker(server, i);
+    expect_idle(server, "while one client is served and seven wait");
     for (int i = 0; i <= WAITING; i++) {
         expect_echo(clients[i], i);
         close_peer(clients[i]);
