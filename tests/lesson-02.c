@@ -1600,7 +1600,8 @@ static void expect_two_pauses(const char *host, const struct view *view)
     double shortest = 1e9, shortest_with_two = 1e9;
     const char *said = "";
     double at_last = now() + 15;
-    for (int i = 0; i < MANY && (i < ROUNDS || now() < at_last); i++) {
+    int round = 0;
+    for (; round < MANY && (round < ROUNDS || now() < at_last); round++) {
         int port = unused_port();
         struct program *once = start_without_server("0", host, port, view);
         struct program *thrice = start_without_server("2", host, port, view);
@@ -1618,10 +1619,10 @@ static void expect_two_pauses(const char *host, const struct view *view)
         said = text_of("%.*s", (int)thrice->complaint.length,
                        (const char *)thrice->complaint.data);
     }
-    if (shortest > 1)
-        skip_test("this machine is too busy to tell: a client with -r 0, which "
-                  "fails at once, took %.1f s at least",
-                  shortest);
+    if (shortest > 1 && round < MANY / 2)
+        skip_test("this machine is too busy to tell: the fastest of %d clients "
+                  "with -r 0, which fail at once, took %.1f s",
+                  round, shortest);
     fail_test("Expected: two retries with a pause before each, the first of "
               "0.1 to 0.5 s and the second of 0.1 to 1 s, take 0.2 to 1.5 s "
               "longer than none.\n"
