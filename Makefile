@@ -22,6 +22,8 @@ make carry          copy a mended module into every lesson that carries it
 make sanitize       run all tests under the address and undefined sanitizers
 make tsan           run lesson 05's tests under the thread sanitizer
 make valgrind       run all tests under valgrind
+make fuzz           let a fuzzer look for bytes that break a module
+                    (SECONDS_EACH=60: longer than 10; NAME=04-frame: one of them)
 make mistakes       prove that the tests catch each classic mistake
 make exercises      the exercises, done and to do
 make watch          judge the first one to do, and again at every save
@@ -312,6 +314,35 @@ valgrind:
 	    CALM=1 JOBS=2 PATIENCE=$(or $(PATIENCE),30) \
 	    $(tools)/run.sh $(numbers)
 
+# -------------------------------------------------------------------- fuzzing
+
+# Targets are named like exercises: the lesson's number stands in front. Each is
+# built with the modules of that lesson's folder. libFuzzer comes with clang.
+CLANG ?= clang
+FUZZ   = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+
+fuzz_targets := $(sort $(basename $(notdir $(wildcard tests/fuzz/*.c))))
+
+# How to build build/fuzz/$(1), a target of the lesson in the folder $(2).
+define fuzz_program
+build/fuzz/$(1): tests/fuzz/$(1).c tests/fuzz/fuzz.h $(wildcard $(2)/*.[ch]) \
+    Makefile
+	@mkdir -p $$(@D)
+	$$(CLANG) -std=c17 -D_GNU_SOURCE -O1 -g $$(WARNINGS) $$(FUZZ) -I$(2) \
+	    $$(shell pkg-config --cflags jansson 2>/dev/null) -o $$@ $$< \
+	    $$(patsubst %,$(2)/%.c,$$(shell \
+	        sed -n 's/^modules *= *//p' $(2)/Makefile)) \
+	    $$(shell pkg-config --libs jansson 2>/dev/null || echo -ljansson)
+endef
+$(foreach target,$(fuzz_targets),$(eval $(call fuzz_program,$(target),$(filter \
+    $(firstword $(subst -, ,$(target)))-%,$(lessons)))))
+
+fuzz:
+	@CLANG='$(CLANG)' $(tools)/setup.sh build fuzz
+	@$(MAKE) -s $(parallel) $(patsubst %,build/fuzz/%,$(or \
+	    $(NAME),$(fuzz_targets)))
+	@$(tools)/fuzz.sh $(or $(NAME),$(fuzz_targets))
+
 # --------------------------------------------------- the museum of mistakes
 
 # make mistakes proves that the tests catch each one; TIMES=20 does so often.
@@ -350,7 +381,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test exercises watch grade grade-check prove lint carry sanitize tsan valgrind mistakes clean $(numbers) \
+.PHONY: help demo test exercises watch grade grade-check prove lint carry sanitize tsan valgrind fuzz mistakes clean $(numbers) \
     $(foreach command,demo test diff trace programs sanitized mistakes,\
         $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
     $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))

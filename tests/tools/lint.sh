@@ -82,6 +82,13 @@ compilations() {
             echo "-D_GNU_SOURCE -DLESSON=${number#0} -Itests/harness $file"
         done
     done
+    for file in tests/fuzz/*.c; do
+        number=${file##*/}
+        for lesson in "${lessons[@]}"; do
+            [ "${lesson%%-*}" != "${number%%-*}" ] ||
+                echo "-D_GNU_SOURCE -I$lesson $file"
+        done
+    done
     for file in tests/h*/*.c; do
         echo "-D_GNU_SOURCE -DLESSON=1 -Itests/harness $file"
     done

@@ -3,7 +3,7 @@
 # setup.sh GROUP... - finds what is missing on this machine and installs it.
 #
 # GROUP says for what: build, test, demo, trace, watch, grade, lint, sanitize,
-# valgrind. When nothing is missing this takes a few milliseconds and prints
+# fuzz, valgrind. When nothing is missing this takes a few milliseconds and prints
 # nothing.
 #
 # Tried on Debian 12. The names for the other systems are from their package
@@ -30,6 +30,12 @@ has_compiler() {
 has_sanitizers() {
     echo 'int main(void) { return 0; }' |
         cc -fsanitize=address,undefined -x c -o /dev/null - 2>/dev/null
+}
+
+has_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+        "${CLANG:-clang}" -fsanitize=fuzzer,address,undefined \
+            -x c -o /dev/null - 2>/dev/null
 }
 
 manager=none
@@ -142,6 +148,12 @@ look_for() {
             has_sanitizers ||
                 need 'gcc libc6-dev' 'libasan libubsan' - gcc - \
                     'finds memory errors while a program runs'
+            ;;
+        fuzz)
+            has_fuzzer ||
+                need clang 'clang compiler-rt libstdc++-devel' \
+                    'clang compiler-rt libstdc++-dev' 'clang compiler-rt' - \
+                    'has a fuzzer (macOS: CLANG=, that of Homebrew'"'"'s llvm)'
             ;;
         valgrind)
             has valgrind ||
