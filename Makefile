@@ -24,6 +24,8 @@ make tsan           run lesson 05's tests under the thread sanitizer
 make valgrind       run all tests under valgrind
 make fuzz           let a fuzzer look for bytes that break a module
                     (SECONDS_EACH=60: longer than 10; NAME=04-frame: one of them)
+make bench          measure the servers of lessons 05 to 07 side by side
+                    (SERVER=PROGRAM: and this one)
 make mistakes       prove that the tests catch each classic mistake
 make exercises      the exercises, done and to do
 make watch          judge the first one to do, and again at every save
@@ -343,6 +345,29 @@ fuzz:
 	    $(NAME),$(fuzz_targets)))
 	@$(tools)/fuzz.sh $(or $(NAME),$(fuzz_targets))
 
+# ------------------------------------------------------------------ measuring
+
+build/bench/bench: tests/bench/bench.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARNINGS) \
+	    $(shell pkg-config --cflags openssl 2>/dev/null) -o $@ $< \
+	    $(libraries_07)
+
+# SERVER= is measured beside ours, in TCP.
+many = -m 2000 -i 0
+
+bench:
+	@$(tools)/setup.sh build demo
+	@$(MAKE) -s $(parallel) build/bench/bench $(files_07) programs-05 \
+	    programs-06 programs-07
+	@top=$$PWD; cd "$$CALLED_FROM" && CA=$$top/build/certs/ca.pem \
+	    "$$top/build/bench/bench" \
+	    05-threads "$$top/05-threads/server $(many)" \
+	    06-poll "$$top/06-poll/server $(many)" \
+	    07-tls "$$top/07-tls/server $(many) -c $$top/build/certs/server.pem \
+	        -k $$top/build/certs/server.key" \
+	    $(if $(SERVER),yours '$(SERVER) $(many)')
+
 # --------------------------------------------------- the museum of mistakes
 
 # make mistakes proves that the tests catch each one; TIMES=20 does so often.
@@ -381,7 +406,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test exercises watch grade grade-check prove lint carry sanitize tsan valgrind fuzz mistakes clean $(numbers) \
+.PHONY: help demo test exercises watch grade grade-check prove lint carry sanitize tsan valgrind fuzz bench mistakes clean $(numbers) \
     $(foreach command,demo test diff trace programs sanitized mistakes,\
         $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
     $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))

@@ -82,6 +82,7 @@ compilations() {
             echo "-D_GNU_SOURCE -DLESSON=${number#0} -Itests/harness $file"
         done
     done
+    echo "-D_GNU_SOURCE tests/bench/bench.c"
     for file in tests/fuzz/*.c; do
         number=${file##*/}
         for lesson in "${lessons[@]}"; do
