@@ -40,6 +40,8 @@ make demo-$(last)        run it and explain what happens
 make test-$(last)        run its tests
 make diff-$(last)        what it changed in the lesson before
 make trace-$(last)       the system calls of one exchange
+make soak-$(last)        run its tests 100 times on busy cores (TIMES=20: 20 times);
+                    make soak does so with all tests
 make mistakes-$(last)    the classic mistakes, a list
 make mistake-$(last)-1   a bug hunt: a copy with one of them in it
 
@@ -188,6 +190,20 @@ test:
 	    build/tests/hostile.so build/tests/hostile-check \
 	    $(foreach number,$(numbers),$(call judged,$(number)))
 	@$(tools)/run.sh $(numbers) hostile pairs README
+
+# The same again and again, on busy cores.
+soak:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
+	    build/tests/hostile.so build/tests/hostile-check \
+	    $(foreach number,$(numbers),$(call judged,$(number)))
+	@$(tools)/soak.sh $(numbers) hostile pairs README
+
+$(numbers:%=soak-%): soak-%:
+	@$(tools)/setup.sh build test
+	@$(MAKE) -s $(parallel) build/tests/lesson-$* build/tests/hostile.so \
+	    $(call judged,$*)
+	@$(tools)/soak.sh $*
 
 # ------------------------------------------------------------------ exercises
 
@@ -406,7 +422,7 @@ clean:
 # Keep the objects.
 .SECONDARY:
 
-.PHONY: help demo test exercises watch grade grade-check prove lint carry sanitize tsan valgrind fuzz bench mistakes clean $(numbers) \
-    $(foreach command,demo test diff trace programs sanitized mistakes,\
+.PHONY: help demo test soak exercises watch grade grade-check prove lint carry sanitize tsan valgrind fuzz bench mistakes clean $(numbers) \
+    $(foreach command,demo test soak diff trace programs sanitized mistakes,\
         $(numbers:%=$(command)-%)) $(mistake_list:%=mistake-%) \
     $(foreach command,exercise hint solution reset,$(exercises:%=$(command)-%))
