@@ -1,8 +1,10 @@
 /*
  * 04-message.c - fuzzes lesson 04's message.c.
  *
- * The fuzzer's bytes are a payload. 04-message.dict gives it the words of the
- * protocol, which it would not find by chance.
+ * The fuzzer's bytes are a payload. It begins with the messages in
+ * 04-message.lines, and has the words in 04-message.dict, which it would not
+ * find by chance. A tilde stands for 4096 letters, so that a text can be too
+ * long.
  */
 #include "message.h"
 
@@ -80,17 +82,37 @@ static void check_message(const struct message *message)
     message_free(&again);
 }
 
+/* Puts the letters in. Returns how long the payload is, PAYLOAD_MAX at most:
+ * what does not fit is left out. */
+static size_t expand(const uint8_t *bytes, size_t length,
+                     char payload[PAYLOAD_MAX])
+{
+    size_t end = 0;
+    for (size_t i = 0; i < length; i++) {
+        size_t count = bytes[i] == '~' ? 4096 : 1;
+        if (count > PAYLOAD_MAX - end)
+            break;
+        memset(payload + end, bytes[i] == '~' ? 'x' : bytes[i], count);
+        end += count;
+    }
+    return end;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-    if (length > PAYLOAD_MAX)
-        return 0;
+    static char room[PAYLOAD_MAX];
+    size_t payload_length = expand(bytes, length, room);
+    char *payload = allocate(payload_length);
+    memcpy(payload, room, payload_length);
+
     struct message message;
-    const char *problem = message_read((const char *)bytes, length, &message);
-    if (problem != NULL) {
+    const char *problem = message_read(payload, payload_length, &message);
+    if (problem == NULL) {
+        check_message(&message);
+        message_free(&message);
+    } else {
         check(problem[0] != '\0', "a problem is a sentence");
-        return 0;
     }
-    check_message(&message);
-    message_free(&message);
+    free(payload);
     return 0;
 }

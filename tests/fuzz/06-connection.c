@@ -22,6 +22,7 @@ enum { PEERS = 2, STREAM_MAX = 3 * FRAME_MAX };
 struct peer {
     struct connection connection;
     struct input *input;
+    bool abrupt; /* closed before all has arrived */
 
     /* What we send it: the n-th byte is letter(n). */
     size_t queued, taken;
@@ -244,6 +245,7 @@ static void open_peer(struct peer *peer, struct input *input)
 {
     memset(peer, 0, offsetof(struct peer, stream));
     peer->input = input;
+    peer->abrupt = choose(input, 2) == 1;
     int file = open("/dev/null", O_RDWR);
     check(connection_open(&peer->connection, file) == 0,
           "/dev/null can be opened");
@@ -251,8 +253,8 @@ static void open_peer(struct peer *peer, struct input *input)
     peer->connection.session = peer;
 }
 
-/* The network has become calm: all that is on the way arrives. */
-static void close_peer(struct peer *peer)
+/* The network becomes calm: all that is on the way arrives. */
+static void arrive(struct peer *peer)
 {
     connection_end(&peer->connection);
     connection_ready(&peer->connection, POLLOUT);
@@ -263,7 +265,6 @@ static void close_peer(struct peer *peer)
         receive_frames(peer);
     check(peer->impossible || peer->understood == peer->sent,
           "in the end everything is understood");
-    connection_close(&peer->connection);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
@@ -274,7 +275,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         open_peer(&peers[i], &input);
     while (input.length > 0)
         step(&peers[choose(&input, PEERS)]);
-    for (size_t i = 0; i < PEERS; i++)
-        close_peer(&peers[i]);
+    for (size_t i = 0; i < PEERS; i++) {
+        if (!peers[i].abrupt)
+            arrive(&peers[i]);
+        connection_close(&peers[i].connection);
+    }
     return 0;
 }

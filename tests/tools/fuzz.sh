@@ -3,10 +3,11 @@
 # fuzz.sh NAME... - lets a fuzzer look for bytes that break a module.
 #
 # NAME is a target of tests/fuzz/ that make has built. Each runs for SECONDS_EACH
-# seconds (10 by default). What it has learned, the inputs that reached something
-# new, stays in build/fuzz/corpus/NAME, and the next run goes on from there. An
-# input that broke something stays as build/fuzz/NAME-*. The exit status is 0
-# when nothing was found.
+# seconds (10 by default). Beside it may stand NAME.lines, inputs to begin with,
+# and NAME.dict, words to make inputs from. What it has learned, the inputs that
+# reached something new, stays in build/fuzz/corpus/NAME, and the next run goes on
+# from there. An input that broke something stays as build/fuzz/NAME-*. The exit
+# status is 0 when nothing was found.
 
 set -u
 
@@ -19,6 +20,8 @@ run() {
     local words=()
     [ ! -f "tests/fuzz/$1.dict" ] || words=("-dict=tests/fuzz/$1.dict")
     mkdir -p "build/fuzz/corpus/$1"
+    [ ! -f "tests/fuzz/$1.lines" ] ||
+        split -l 1 "tests/fuzz/$1.lines" "build/fuzz/corpus/$1/line-"
     "build/fuzz/$1" "build/fuzz/corpus/$1" ${words[@]+"${words[@]}"} \
         -max_total_time="$seconds" -timeout=60 -print_final_stats=1 \
         -artifact_prefix="build/fuzz/$1-" >"build/fuzz/$1.log" 2>&1
