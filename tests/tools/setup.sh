@@ -150,10 +150,12 @@ look_for() {
                     'finds memory errors while a program runs'
             ;;
         fuzz)
+            has "${CLANG:-clang}" ||
+                need clang clang clang clang llvm 'a compiler with a fuzzer'
             has_fuzzer ||
-                need clang 'clang compiler-rt libstdc++-devel' \
-                    'clang compiler-rt libstdc++-dev' 'clang compiler-rt' - \
-                    'has a fuzzer (macOS: CLANG=, that of Homebrew'"'"'s llvm)'
+                should libclang-rt-dev 'compiler-rt libstdc++-devel' \
+                    'compiler-rt libstdc++-dev' compiler-rt - \
+                    "the compiler's fuzzer (macOS: CLANG=Homebrew's clang)"
             ;;
         valgrind)
             has valgrind ||
