@@ -33,6 +33,7 @@ struct peer {
     size_t sent, received;
     size_t understood; /* where the next frame begins in `stream` */
     bool impossible;   /* no frame can begin there */
+    bool finished;     /* it sends nothing more */
     char stream[STREAM_MAX];
 };
 
@@ -67,6 +68,8 @@ static ssize_t receive(struct connection *connection, char *bytes, size_t size)
 {
     struct peer *peer = peer_of(connection);
     size_t here = peer->sent - peer->received;
+    if (here == 0 && peer->finished)
+        return 0;
     if (here == 0 || refuses(peer)) {
         errno = EAGAIN;
         return -1;
@@ -138,7 +141,7 @@ static void send_frame(struct peer *peer)
     if (choose(peer->input, 8) != 0)
         payload %= 64; /* mostly a short one */
     size_t size = 4 + payload;
-    if (size > STREAM_MAX - peer->sent)
+    if (peer->finished || size > STREAM_MAX - peer->sent)
         return;
     char *frame = peer->stream + peer->sent;
     frame[0] = choose(peer->input, 32) == 31 ? 1 : 0;
@@ -176,7 +179,13 @@ static void receive_frames(struct peer *peer)
         return;
     size_t before = peer->received;
     ssize_t came = connection_receive(connection);
-    check(came != 0, "nobody has ended their side");
+    if (came == 0) {
+        check(peer->finished && peer->received == peer->sent,
+              "the peer's end comes behind all that it sent");
+        check((connection_events(connection) & POLLIN) == 0,
+              "behind the peer's end poll waits for nothing more to receive");
+        return;
+    }
     if (came == -1) {
         check(errno == EAGAIN, "receiving can fail with EAGAIN alone");
         return;
@@ -236,8 +245,14 @@ static void step(struct peer *peer)
         flush(peer);
         break;
     default:
-        if (choose(peer->input, 16) == 15)
+        switch (choose(peer->input, 16)) {
+        case 14:
+            peer->finished = true;
+            break;
+        case 15:
             connection_end(&peer->connection);
+            break;
+        }
     }
 }
 
