@@ -178,31 +178,30 @@ build/tests/hostile-check: tests/hostile/check.c Makefile | $(startup)
 # What `make test-NN` judges: the lesson's own programs, unless others are named.
 judged = $(if $(SERVER)$(CLIENT),,programs-$(1))
 
+# What a lesson's tests need, and what all of them do.
+for_tests     = build/tests/lesson-$(1) build/tests/hostile.so $(call judged,$(1))
+for_all_tests = $(sort $(foreach number,$(numbers),$(call for_tests,$(number)))) \
+                build/tests/hostile-check
+
 $(numbers:%=test-%): test-%:
 	@$(tools)/setup.sh build test
-	@$(MAKE) -s $(parallel) build/tests/lesson-$* build/tests/hostile.so \
-	    $(call judged,$*)
+	@$(MAKE) -s $(parallel) $(call for_tests,$*)
 	@$(tools)/run.sh $*
 
 test:
 	@$(tools)/setup.sh build test
-	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
-	    build/tests/hostile.so build/tests/hostile-check \
-	    $(foreach number,$(numbers),$(call judged,$(number)))
+	@$(MAKE) -s $(parallel) $(for_all_tests)
 	@$(tools)/run.sh $(numbers) hostile pairs README
 
 # The same again and again, on busy cores.
 soak:
 	@$(tools)/setup.sh build test
-	@$(MAKE) -s $(parallel) $(numbers:%=build/tests/lesson-%) \
-	    build/tests/hostile.so build/tests/hostile-check \
-	    $(foreach number,$(numbers),$(call judged,$(number)))
+	@$(MAKE) -s $(parallel) $(for_all_tests)
 	@$(tools)/soak.sh $(numbers) hostile pairs README
 
 $(numbers:%=soak-%): soak-%:
 	@$(tools)/setup.sh build test
-	@$(MAKE) -s $(parallel) build/tests/lesson-$* build/tests/hostile.so \
-	    $(call judged,$*)
+	@$(MAKE) -s $(parallel) $(call for_tests,$*)
 	@$(tools)/soak.sh $*
 
 # ------------------------------------------------------------------ exercises

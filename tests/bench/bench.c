@@ -133,7 +133,8 @@ static void start(struct server *server)
     server->pid = must(fork(), "fork");
     if (server->pid == 0) {
         signal(SIGPIPE, SIG_DFL);
-        dup2(output[1], STDOUT_FILENO);
+        if (dup2(output[1], STDOUT_FILENO) == -1)
+            _exit(127);
         close(output[0]);
         close(output[1]);
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
@@ -266,6 +267,8 @@ static struct client open_client(const struct server *server)
         return client;
     client.tls = SSL_new(server->tls);
     if (client.tls == NULL || SSL_set_fd(client.tls, client.socket) != 1 ||
+        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(client.tls),
+                                      "127.0.0.1") != 1 ||
         SSL_connect(client.tls) != 1)
         give_up("%s: the handshake failed", server->name);
     return client;
@@ -275,11 +278,15 @@ static struct client open_client(const struct server *server)
 static void close_client(struct client *client)
 {
     char rest[4096];
+    ssize_t came;
     if (client->tls != NULL)
         SSL_shutdown(client->tls);
     must(shutdown(client->socket, SHUT_WR), "shutdown");
-    while (recv(client->socket, rest, sizeof rest, 0) > 0)
-        ;
+    do
+        came = recv(client->socket, rest, sizeof rest, 0);
+    while (came > 0);
+    if (came == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        give_up("a server does not end its side after its client did");
     SSL_free(client->tls); /* NULL is allowed */
     close(client->socket);
 }

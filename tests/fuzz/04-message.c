@@ -100,10 +100,10 @@ static size_t expand(const uint8_t *bytes, size_t length,
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-    static char room[PAYLOAD_MAX];
-    size_t payload_length = expand(bytes, length, room);
+    static char expanded[PAYLOAD_MAX];
+    size_t payload_length = expand(bytes, length, expanded);
     char *payload = allocate(payload_length);
-    memcpy(payload, room, payload_length);
+    memcpy(payload, expanded, payload_length);
 
     struct message message;
     const char *problem = message_read(payload, payload_length, &message);

@@ -45,7 +45,7 @@ struct input {
     size_t length;
 };
 
-/* Returns a number below `count` (1 to 65536), made of one or two bytes; 0 when
+/* Returns a number below `count` (1 to 65536), made of up to two bytes; 0 when
  * none are left. */
 static inline size_t choose(struct input *input, size_t count)
 {

@@ -17,10 +17,10 @@ trap '[ ${#busy[@]} = 0 ] || kill "${busy[@]}" 2>/dev/null' EXIT
 trap 'exit 130' INT TERM HUP
 
 # Linux shares the processor out between sessions first: in a session of its own
-# such a loop counts as much as a test does.
+# such a loop counts as much as a test does. It ends when this script has.
 alone=$(command -v setsid)
 for ((i = $(getconf _NPROCESSORS_ONLN); i > 0; i--)); do
-    ${alone:+"$alone"} sh -c 'while :; do :; done' &
+    ${alone:+"$alone"} sh -c 'while kill -0 "$0"; do :; done' "$$" 2>/dev/null &
     busy+=($!)
 done
 
