@@ -20,6 +20,7 @@ trap 'exit 130' INT TERM HUP
 # such a loop counts as much as a test does. It ends when this script has.
 alone=$(command -v setsid)
 for ((i = $(getconf _NPROCESSORS_ONLN); i > 0; i--)); do
+    # shellcheck disable=SC2016 # the inner shell's $0
     ${alone:+"$alone"} sh -c 'while kill -0 "$0"; do :; done' "$$" 2>/dev/null &
     busy+=($!)
 done
