@@ -67,8 +67,8 @@ static const char *const figure_names[FIGURES] = {
 
 struct server {
     const char *name, *command;
-    pid_t pid;    /* 0: does not run */
-    FILE *output; /* what it says, from then on */
+    pid_t pid;  /* 0: does not run */
+    int output; /* the pipe that it prints into, from then on */
     in_port_t port;
     clockid_t clock; /* the processor time that it has used */
     SSL_CTX *tls;    /* or NULL */
@@ -120,6 +120,18 @@ static double seconds(clockid_t clock)
     return (double)moment.tv_sec + (double)moment.tv_nsec / 1e9;
 }
 
+/* Reads what a server prints first, up to the end of the line, or what there is
+ * of it when nothing more comes. */
+static void read_line(int output, char *line, size_t size)
+{
+    struct pollfd printed = {.fd = output, .events = POLLIN};
+    size_t length = 0;
+    while (length < size - 1 && poll(&printed, 1, PATIENCE * 1000) == 1 &&
+           read(output, &line[length], 1) == 1 && line[length] != '\n')
+        length++;
+    line[length] = '\0';
+}
+
 static void start(struct server *server)
 {
     int output[2];
@@ -141,14 +153,11 @@ static void start(struct server *server)
         _exit(127);
     }
     close(output[1]);
+    server->output = output[0];
 
     /* "listening on 127.0.0.1:PORT" */
-    struct pollfd listening = {.fd = output[0], .events = POLLIN};
-    const char *colon = NULL;
-    server->output = fdopen(output[0], "r");
-    if (server->output != NULL && poll(&listening, 1, PATIENCE * 1000) == 1 &&
-        fgets(line, sizeof line, server->output) != NULL)
-        colon = strrchr(line, ':');
+    read_line(server->output, line, sizeof line);
+    const char *colon = strrchr(line, ':');
     long port = colon == NULL ? 0 : strtol(colon + 1, NULL, 10);
     if (port < 1 || port > 65535)
         give_up("%s did not say where it listens: %s", server->name, command);
@@ -167,7 +176,7 @@ static void stop(struct server *server)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
     server->pid = 0;
-    fclose(server->output);
+    close(server->output);
 }
 
 /* How much memory a server has in use, in KB. */
