@@ -120,16 +120,23 @@ static double seconds(clockid_t clock)
     return (double)moment.tv_sec + (double)moment.tv_nsec / 1e9;
 }
 
-/* Reads what a server prints first, up to the end of the line, or what there is
- * of it when nothing more comes. */
-static void read_line(int output, char *line, size_t size)
+/* Reads the first line that a server prints. Returns whether it came whole, in
+ * time, and in `size` bytes. */
+static bool read_line(int output, char *line, size_t size)
 {
+    double until = seconds(CLOCK_MONOTONIC) + PATIENCE;
     struct pollfd printed = {.fd = output, .events = POLLIN};
-    size_t length = 0;
-    while (length < size - 1 && poll(&printed, 1, PATIENCE * 1000) == 1 &&
-           read(output, &line[length], 1) == 1 && line[length] != '\n')
-        length++;
-    line[length] = '\0';
+    for (size_t length = 0; length < size; length++) {
+        double left = until - seconds(CLOCK_MONOTONIC);
+        if (left <= 0 || poll(&printed, 1, (int)(left * 1000)) != 1 ||
+            read(output, &line[length], 1) != 1)
+            return false;
+        if (line[length] == '\n') {
+            line[length] = '\0';
+            return true;
+        }
+    }
+    return false;
 }
 
 static void start(struct server *server)
@@ -156,8 +163,9 @@ static void start(struct server *server)
     server->output = output[0];
 
     /* "listening on 127.0.0.1:PORT" */
-    read_line(server->output, line, sizeof line);
-    const char *colon = strrchr(line, ':');
+    const char *colon = NULL;
+    if (read_line(server->output, line, sizeof line))
+        colon = strrchr(line, ':');
     long port = colon == NULL ? 0 : strtol(colon + 1, NULL, 10);
     if (port < 1 || port > 65535)
         give_up("%s did not say where it listens: %s", server->name, command);
