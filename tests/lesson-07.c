@@ -1070,12 +1070,21 @@ TEST(server, ends_with_close_notify,
         expect_end(ada, END_OF_FILE_ONLY);
         close_channel(ada);
 
-        now_trying(text_of("%s: close_notify right behind the handshake",
-                           version_names[i]));
-        ada = open_tls(server, &version);
-        half_close_channel(ada);
-        expect_end(ada, END_OF_FILE_ONLY);
-        close_channel(ada);
+        /* The fate of a send on the hostile network follows from how many came
+         * before it: so close_notify is the first, the second, and so on. */
+        for (int pings = 0; pings < 8; pings++) {
+            now_trying(text_of("%s: pings behind the handshake: %d, then "
+                               "close_notify",
+                               version_names[i], pings));
+            ada = open_tls(server, &version);
+            for (int k = 0; k < pings; k++) {
+                send_message(ada, ping);
+                expect_pong(ada);
+            }
+            half_close_channel(ada);
+            expect_end(ada, END_OF_FILE_ONLY);
+            close_channel(ada);
+        }
 
         now_trying(text_of("%s: a length of 0, which the server ends with",
                            version_names[i]));
