@@ -592,9 +592,11 @@ prove_one() {
 
 prove() {
     local table=$results/table
+    # A solution is given longer than the 3 s of a learner: prove_solution, which
+    # has to see whether the user has set PATIENCE, or we above.
     { if [ -n "${NAME:-}" ]; then echo "$NAME"; else all_exercises; fi; } |
-        xargs -P "${AT_ONCE:-3}" -I ID tests/tools/exercises.sh prove-one ID \
-            >"$table"
+        PATIENCE=$patience xargs -P "${AT_ONCE:-3}" -I ID \
+            tests/tools/exercises.sh prove-one ID >"$table"
     {
         echo "exercise starter solution sanitized tsan wrong answers, refused on"
         sort "$table"
