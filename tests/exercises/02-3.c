@@ -20,7 +20,7 @@ static struct program *start_to(struct listener *listener)
                         NULL);
 }
 
-/* What the server has taken and not sent back yet. A piece, mostly: echo_all. */
+/* What the server has taken and not sent back yet: mostly a piece. */
 static char held[MIB];
 
 struct echo {
