@@ -291,7 +291,8 @@ struct peer *connect_with(struct program *server,
 bool accepts_connections(const char *address, int port);
 
 /* A port, outside the range that the kernel gives away, that nothing listens
- * on, different at each call and in each process. */
+ * on, different at each call and in each process, and another number when its
+ * two bytes are exchanged. */
 int unused_port(void);
 
 /* Makes sure that no other test uses this port until the run has ended. Skips

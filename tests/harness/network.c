@@ -252,6 +252,8 @@ int unused_port(void)
                          used / EACH * 7919;
         int port = FIRST + (int)(place % COUNT);
         used++;
+        if (port >> 8 == (port & 0xFF))
+            continue; /* such as 0x4E4E, which hides a missing htons() */
         union address address;
         socklen_t length = make_address(&address, "0.0.0.0", port);
         int descriptor = new_socket(AF_INET);
