@@ -8,7 +8,10 @@
 #                                learner would see; REVEAL=1 tells which it is
 #     mistakes.sh prove NN...    proves of each one that it applies, builds, and
 #                                is caught as its header says, with a message
-#                                that fits; TIMES=20 does so twenty times,
+#                                that fits. Some mistakes are races, which no
+#                                test sees every time: who is missed has a
+#                                second chance, and the table says so. TIMES=20
+#                                does it twenty times, and each has to catch;
 #                                NAME=04-signed-length proves that one alone
 #     mistakes.sh check          says which patches do not apply, and which
 #                                headers are not whole; prints nothing else
@@ -179,6 +182,7 @@ prove_one() {
             for name in $names; do
                 cp "$folder/$name.log" "$folder/unproven-$name.log"
             done
+            [ -n "${TIMES:-}" ] || times=2
         fi
     done
     seconds=$((($(date +%s%N) - began) / 10000000 / times))
@@ -186,6 +190,9 @@ prove_one() {
     shown_hostile=$(verdict "$all_hostile" $((times * count)))
     if [ "$good" = "$times" ]; then
         said=ok
+    elif [ -z "${TIMES:-}" ] && [ "$good" = 1 ]; then
+        said=ok
+        names="$names (at the second try)"
     else
         said=bad
         names="$names: as its header says $good of $times times"
@@ -211,7 +218,7 @@ prove() {
     sort -k 2,2 "$table" | sed -n 's/^ok //p'
     for name in $(sed -n 's/^bad \([^ ]*\).*/\1/p' "$table" | sort); do
         sed -n "s/^bad \($name .*\)/\nNOT PROVEN: \1/p" "$table"
-        tail -n 60 "$copies/$name"/unproven-*.log 2>/dev/null
+        tail -n 40 "$copies/$name"/unproven-*.log 2>/dev/null
     done
     all=$(grep -c '' "$table")
     bad=$(grep -c '^bad' "$table")
