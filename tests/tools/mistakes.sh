@@ -206,7 +206,7 @@ prove_one() {
 # the order of the lessons; behind it, what is not proven and what the tests said
 # of that.
 prove() {
-    local table all bad only lesson name
+    local table all bad only lesson name said
     table=$(mktemp "${TMPDIR:-/tmp}/mistakes.XXXXXX") || exit 1
     for lesson; do
         patches_of "$lesson"
@@ -216,8 +216,8 @@ prove() {
             >"$table"
     printf '%-38s %-7s %-7s %7s  %s\n' mistake calm hostile seconds 'caught by'
     sort -k 2,2 "$table" | sed -n 's/^ok //p'
-    for name in $(sed -n 's/^bad \([^ ]*\).*/\1/p' "$table" | sort); do
-        sed -n "s/^bad \($name .*\)/\nNOT PROVEN: \1/p" "$table"
+    sort "$table" | sed -n 's/^bad //p' | while read -r name said; do
+        printf '\nNOT PROVEN: %s  %s\n' "$name" "$said"
         tail -n 40 "$copies/$name"/unproven-*.log 2>/dev/null
     done
     all=$(grep -c '' "$table")
