@@ -63,6 +63,7 @@ export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
 
 running=() # runs that have not been waited for
+started=0  # runs that have been started
 
 # Ends what still runs, and nothing else: the number of a process that has ended
 # may be another's by now. Criterion makes a group of its own, and leaves its
@@ -133,6 +134,7 @@ start() {
         rm -f "$run.pid"
     } 2>"$run.time" &
     running+=($!)
+    started=$((started + 1))
 }
 
 # Waits for what start has started.
@@ -209,17 +211,19 @@ start_lesson() {
             ${filter[@]+"${filter[@]}"}
 }
 
-# In two rounds: the last lesson with the first half, then the rest. The first
-# ones mostly wait, the last ones mostly compute.
+# How many runs that have been started have not ended.
+under_way() {
+    echo $((started - $(find "$results" -name '*.status' | grep -c '')))
+}
+
+# Starts the last lesson first: it takes longest, and computes while the first
+# ones mostly wait. Then the others, each when few enough runs are under way.
 run_lessons() {
-    local lesson last=${!#} half=$(($# / 2))
-    start_lesson "$last"
-    for lesson in "${@:1:half}"; do
-        start_lesson "$lesson"
-    done
-    finish
-    [ $# -gt $((half + 1)) ] || return
-    for lesson in "${@:half + 1:$# - half - 1}"; do
+    local lesson last=${!#}
+    for lesson in "$last" "${@:1:$#-1}"; do
+        while [ "$(under_way)" -gt 6 ]; do
+            sleep 0.1
+        done
         start_lesson "$lesson"
     done
     finish
