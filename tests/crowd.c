@@ -2604,9 +2604,9 @@ TEST(client, goes_on_reading_while_it_cannot_send,
         const char *line = text_of("%zu %s\n", i, padding);
         add_bytes(&typed, line, strlen(line));
     }
-    const char *text = repeat("b", 8000);
+    const char *text = said("bob", repeat("b", 8000));
     for (size_t i = 0; i < texts; i++)
-        add_message(&flood, said("bob", text));
+        add_message(&flood, text);
     note("%zu KiB are typed at once; the server reads nothing of them, and "
          "sends %zu KiB of what bob says",
          typed.length >> 10, flood.length >> 10);
@@ -2628,6 +2628,7 @@ TEST(client, goes_on_reading_while_it_cannot_send,
                   sent >> 10, flood.length >> 10, patience());
     note("now the server reads and answers");
     size_t said_lines = 0;
+    const char *answer = said("ada", "your line");
     struct message message;
     while (next_message(channel, &message, "a say, or end of file")) {
         if (strcmp(message.type, "say") != 0 || message.text == NULL ||
@@ -2635,7 +2636,7 @@ TEST(client, goes_on_reading_while_it_cannot_send,
             fail_test("Expected: a say with line %zu.\nWhat came: %s",
                       said_lines, message.shown);
         said_lines++;
-        send_message(channel, said("ada", message.text));
+        send_message(channel, answer);
     }
     if (said_lines != lines)
         fail_test("Expected: all %zu lines that were typed are said.\n"
