@@ -104,12 +104,15 @@ TEST_FLAGS = -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS) -Itests/harness \
 TEST_LIBRARIES = $(shell pkg-config --libs criterion jansson 2>/dev/null || \
                          echo -lcriterion -ljansson)
 
-harness := $(filter-out tls startup,\
-               $(notdir $(basename $(wildcard tests/harness/*.c))))
-headers := $(wildcard tests/*.h tests/harness/*.h)
+# The harness is built once for all lessons; lesson.c for each of them, and tls.c
+# for those that speak TLS.
+harness   := $(patsubst %,build/tests/harness/%.o,\
+                 $(filter-out startup lesson tls,\
+                     $(notdir $(basename $(wildcard tests/harness/*.c)))))
+headers   := $(wildcard tests/*.h tests/harness/*.h)
 
 # Lesson 07's tests speak TLS, and know where their certificates are.
-harness_07   = tls
+extra_07     = tls
 flags_07     = -DCERTIFICATES='"$(CURDIR)/build/certs"' \
                -DTOOLS='"$(CURDIR)/tests/tools"' \
                $(shell pkg-config --cflags openssl 2>/dev/null)
@@ -149,7 +152,7 @@ build/tests/startup.so: tests/harness/startup.c Makefile
 # How to build build/tests/lesson-$(1). The tests are told the lesson's number.
 define test_program
 build/tests/lesson-$(1): $(patsubst %,build/tests/$(1)/%.o,\
-    lesson-$(1) $(shared_$(1)) $(harness) $(harness_$(1))) \
+    lesson-$(1) $(shared_$(1)) lesson $(extra_$(1))) $(harness) \
     | $(files_$(1)) $(startup)
 	$$(CC) -o $$@ $$^ $$(link_startup) $$(libraries_$(1)) $$(TEST_LIBRARIES)
 
@@ -162,6 +165,10 @@ build/tests/$(1)/%.o: tests/harness/%.c $(headers) Makefile
 	$$(CC) $$(TEST_FLAGS) $$(flags_$(1)) -DLESSON=$(1:0%=%) -c -o $$@ $$<
 endef
 $(foreach number,$(numbers),$(eval $(call test_program,$(number))))
+
+build/tests/harness/%.o: tests/harness/%.c $(headers) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(TEST_FLAGS) -c -o $@ $<
 
 build/certs/made: 07-tls/certs.sh tests/tools/certs.sh
 	@tests/tools/certs.sh build/certs
@@ -211,7 +218,7 @@ exercises := $(sort $(basename $(notdir $(wildcard tests/exercises/*.c))))
 # How to build build/tests/exercise-$(2), an exercise of lesson $(1).
 define exercise_program
 build/tests/exercise-$(2): $(patsubst %,build/tests/$(1)/%.o,\
-    exercise-$(2) $(harness) $(harness_$(1))) | $(files_$(1)) $(startup)
+    exercise-$(2) lesson $(extra_$(1))) $(harness) | $(files_$(1)) $(startup)
 	$$(CC) -o $$@ $$^ $$(link_startup) $$(libraries_$(1)) $$(TEST_LIBRARIES)
 
 build/tests/$(1)/exercise-$(2).o: tests/exercises/$(2).c $(headers) Makefile

@@ -187,6 +187,15 @@ extern const struct wrapper tls_wrapper;
 struct wrapping *wrapping_of(const struct peer *peer);
 void wrap_up(struct peer *peer, struct wrapping *wrapping);
 
+/* --------------------------------------------------- the lesson (lesson.c) */
+
+extern const int lesson_number;             /* 1 to 7 */
+extern const struct wrapper *const wrapper; /* NULL: TCP alone */
+
+/* Puts the options that every program of this lesson gets before the test's own
+ * into the array, at most four, and returns how many. */
+size_t add_options(const struct start *how, bool is_server, char **arguments);
+
 /* ------------------------------------------------------------- observation */
 
 /* The processes of a process group, zombies too; at most `most`. */

@@ -25,12 +25,6 @@ struct peer {
     struct wrapping *wrapping; /* NULL: TCP carries the bytes as they are */
 };
 
-#if LESSON == 7
-static const struct wrapper *const wrapper = &tls_wrapper;
-#else
-static const struct wrapper *const wrapper;
-#endif
-
 struct listener {
     struct listener *next;
     int descriptor;

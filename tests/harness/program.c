@@ -4,10 +4,6 @@
  */
 #include "inside.h"
 
-#if LESSON == 7
-#include "tls.h"
-#endif
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -290,27 +286,6 @@ static void forbid_privileged_ports(void)
     if (geteuid() == 0)
         skip_test("root may bind every port");
 #endif
-}
-
-/* The options that every program of this lesson gets before the test's own. */
-static size_t add_options(const struct start *how, bool is_server,
-                          char **arguments)
-{
-    size_t count = 0;
-#if LESSON == 7
-    const char *const for_server[] = {"-c", certificate("server.pem"), "-k",
-                                      certificate("server.key")};
-    const char *const for_client[] = {"-C", certificate("ca.pem")};
-    const char *const *options = is_server ? for_server : for_client;
-    size_t most = how->bare ? 0 : is_server ? 4 : 2;
-    for (; count < most; count++)
-        arguments[count] = (char *)(size_t)options[count];
-#else
-    (void)how;
-    (void)is_server;
-    (void)arguments;
-#endif
-    return count;
 }
 
 static struct program *start(const char *variable, const struct start *how)

@@ -11,10 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef LESSON
-#define LESSON 0
-#endif
-
 enum {
     WIDTH = 76,           /* columns of a report */
     FIRST_STEPS = 24,     /* of a long list of steps, so many are shown from */
@@ -357,7 +353,7 @@ static void append_programs(struct bytes *report)
 static const char *setting(const char *variable)
 {
     const char *value = getenv(variable);
-    const char *lesson = text_of("/%02d-", LESSON);
+    const char *lesson = text_of("/%02d-", lesson_number);
     if (value == NULL || value[0] == '\0' || strstr(value, lesson) != NULL)
         return "";
     if (strchr(value, ' ') != NULL)
@@ -375,7 +371,8 @@ static void append_ending(struct bytes *report)
     const char *again = getenv("AGAIN"); /* an exercise has its own command */
     append_format(
         report, " \nSee it again\n    %s ONLY=%s%s%s\n",
-        again != NULL ? again : text_of("make test-%02d", LESSON), test.name,
+        again != NULL ? again : text_of("make test-%02d", lesson_number),
+        test.name,
         test.seed != 0 ? text_of(" HOSTILE_SEED=%u", test.seed) : " CALM=1",
         setting(variable));
 }
