@@ -229,7 +229,7 @@ $(foreach exercise,$(exercises),$(eval $(call exercise_program,$(firstword \
     $(subst -, ,$(exercise))),$(exercise))))
 
 say_that_it_builds = [ -e build/tests/exercise-$(lastword $(exercises)) ] || \
-    echo 'Building the tests: half a minute, this once.'
+    echo 'Building the tests: some seconds, this once.'
 
 exercise_tests = $(1:%=build/tests/exercise-%) build/tests/hostile.so
 
