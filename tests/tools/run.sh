@@ -63,7 +63,6 @@ export HOSTILE_LIBRARY=$top/build/tests/hostile.so
 cd "${CALLED_FROM:-.}" || exit 2
 
 running=() # runs that have not been waited for
-started=0  # runs that have been started
 
 # Ends what still runs, and nothing else: the number of a process that has ended
 # may be another's by now. Criterion makes a group of its own, and leaves its
@@ -134,7 +133,6 @@ start() {
         rm -f "$run.pid"
     } 2>"$run.time" &
     running+=($!)
-    started=$((started + 1))
 }
 
 # Waits for what start has started.
@@ -213,7 +211,7 @@ start_lesson() {
 
 # How many runs that have been started have not ended.
 under_way() {
-    echo $((started - $(find "$results" -name '*.status' | grep -c '')))
+    jobs -rp | grep -cxF -e "$(printf '%s\n' "${running[@]:-none}")"
 }
 
 # Starts the last lesson first: it takes longest, and computes while the first
